@@ -1,0 +1,1 @@
+"""Backends: the published interface (`base`) and the engines that ship with `settled`."""

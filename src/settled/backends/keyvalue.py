@@ -1,0 +1,290 @@
+"""The backend of a store that knows keys and values: an author writes get, set and delete.
+
+With `compare_and_set` the transition rule, chords and leases hold against concurrent writers; with
+`keys` records can be listed and cleaned up; `mget`, `expire` and `incr` make things faster.
+Defining a method declares what follows from it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import ClassVar, cast
+
+import msgspec
+
+from settled.backends.barrier import KeyValueBarrier
+from settled.backends.protocols import field
+from settled.backends.template import BaseBackend
+from settled.errors import DecodeError
+from settled.record import Capabilities, Gone, Meta, Query, Row, Settle, Settled, checked_id
+from settled.states import READY_STATES, may_replace
+
+Key = bytes | str
+
+_STATUS = re.compile(rb"status[^A-Za-z]{1,6}([A-Z][A-Z_]*)")
+
+
+class KeyValueStoreBackend(KeyValueBarrier, BaseBackend):
+    """Celery's records under Celery's keys, in any store with get, set and delete."""
+
+    task_keyprefix = "celery-task-meta-"
+    group_keyprefix = "celery-taskset-meta-"
+    chord_keyprefix = "chord-unlock-"
+    implements_incr = False
+
+    capabilities: ClassVar[Capabilities] = Capabilities(shared=True)
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        swaps = cls.compare_and_set is not KeyValueStoreBackend.compare_and_set
+        lists = cls.keys is not KeyValueStoreBackend.keys
+        expires = cls.expire is not KeyValueStoreBackend.expire
+        cls.stamps_expiry = not expires
+        if "capabilities" not in cls.__dict__:
+            cls.capabilities = msgspec.structs.replace(
+                cls.capabilities,
+                guarded=swaps,
+                chords=swaps,
+                leases=swaps,
+                queries=lists,
+                expiry="store" if expires else "cleanup" if lists else "none",
+            )
+
+    # -- what a store author writes -------------------------------------------------------------
+
+    def get(self, key: Key) -> bytes | str | None:
+        """The value under `key`, or None."""
+        raise NotImplementedError(f"{type(self).__name__} must implement get(key)")
+
+    def set(self, key: Key, value: bytes) -> object:
+        """Store `value` under `key`, whatever was there."""
+        raise NotImplementedError(f"{type(self).__name__} must implement set(key, value)")
+
+    def delete(self, key: Key) -> object:
+        """Delete `key`; not an error if it is not there."""
+        raise NotImplementedError(f"{type(self).__name__} must implement delete(key)")
+
+    # -- what may be added ------------------------------------------------------------------------
+
+    def compare_and_set(self, key: Key, old: bytes | str | None, new: bytes) -> bool:
+        """Store `new` if the value is still `old` (None: no value), atomically; whether it was stored."""
+        raise NotImplementedError(f"{type(self).__name__} has no compare_and_set(key, old, new)")
+
+    def mget(self, keys: Sequence[Key]) -> Sequence[bytes | str | None] | Mapping[Key, bytes | str | None]:
+        """The values of `keys`, in order or by key."""
+        return [self.get(key) for key in keys]
+
+    def incr(self, key: Key) -> int:
+        """Add one to the counter under `key`, atomically; its new value. Declared by `implements_incr`."""
+        raise NotImplementedError(f"{type(self).__name__} must implement incr(key)")
+
+    def expire(self, key: Key, value: float) -> object:
+        """Have the store drop `key` in `value` seconds."""
+        raise NotImplementedError(f"{type(self).__name__} must implement expire(key, value)")
+
+    def keys(self, prefix: Key) -> Iterator[Key]:
+        """Every key that begins with `prefix`."""
+        raise NotImplementedError(f"{type(self).__name__} has no keys(prefix)")
+
+    # -- keys -------------------------------------------------------------------------------------
+
+    def key_t(self, s: str | bytes) -> Key:
+        """A key in the type that the store wants: bytes, unless an engine says otherwise."""
+        return s if isinstance(s, bytes) else s.encode()
+
+    def get_key_for_task(self, task_id: str) -> Key:
+        return self.key_t(self.task_keyprefix + checked_id(task_id))
+
+    def get_key_for_group(self, group_id: str) -> Key:
+        return self.key_t(self.group_keyprefix + checked_id(group_id, "group id"))
+
+    def get_key_for_chord(self, group_id: str) -> Key:
+        return self.key_t(self.chord_keyprefix + checked_id(group_id, "group id"))
+
+    def values_of(self, keys: Sequence[Key]) -> list[bytes | str | None]:
+        """`mget` as a list in the order of `keys`, whichever form the store answers in."""
+        values = self.mget(keys)
+        return [values.get(key) for key in keys] if isinstance(values, Mapping) else list(values)
+
+    # -- hooks ------------------------------------------------------------------------------------
+
+    def do_settle(self, write: Settle) -> Settled:
+        key = self.get_key_for_task(write.task_id)
+        while True:
+            old = self.get(key)
+            state, attempt = self._head(old)
+            if not may_replace(state, attempt, write.state, write.attempt):
+                landed = False
+                break
+            if not self.capabilities.guarded:
+                self.set(key, write.payload)
+            elif not self.compare_and_set(key, old, write.payload):
+                continue
+            landed = True
+            self._expire(key, write.expires)
+            break
+        stored = write.state if landed or state is None else state
+        claimed = False
+        if write.part is not None and stored in READY_STATES:
+            claimed = self.count_parts(write.part.group_id, {write.task_id: stored}, write.claim)
+        return Settled(landed, stored, claimed)
+
+    def _expire(self, key: Key, seconds: float | None) -> None:
+        if seconds is not None and not self.stamps_expiry:
+            self.expire(key, seconds)
+
+    def _head(self, payload: bytes | str | None) -> tuple[str | None, int]:
+        """State and attempt of a stored record; (None, 0) where there is none that counts.
+
+        A damaged record gives way to any write. One in a serializer that is not accepted here is
+        still guarded: its status can be seen without decoding it.
+        """
+        if payload is None or self._expired(payload):
+            return None, 0
+        try:
+            meta = self.decode(payload)
+        except DecodeError:
+            found = _STATUS.search(payload.encode() if isinstance(payload, str) else payload)
+            return (found.group(1).decode(), 0) if found else (None, 0)
+        status = meta.get("status") if isinstance(meta, dict) else None
+        attempt = cast("Meta", meta).get("attempt") if status else 0
+        return (status if isinstance(status, str) else None), (attempt if isinstance(attempt, int) else 0)
+
+    def _expired(self, payload: bytes | str) -> bool:
+        if ("expires_at" if isinstance(payload, str) else b"expires_at") not in payload:  # type: ignore[operator]
+            return False
+        try:
+            meta = self.decode(payload)
+        except DecodeError:
+            return False
+        expires = meta.get("expires_at") if isinstance(meta, dict) else None
+        return isinstance(expires, (int, float)) and expires <= self.clock()
+
+    def do_read(self, task_ids: Sequence[str]) -> Mapping[str, bytes | str | Gone]:
+        values = self.values_of([self.get_key_for_task(task_id) for task_id in task_ids])
+        return {
+            task_id: Gone.EXPIRED if self._expired(value) else value
+            for task_id, value in zip(task_ids, values, strict=True)
+            if value is not None
+        }
+
+    def do_forget(self, task_ids: Sequence[str]) -> None:
+        for task_id in task_ids:
+            self.delete(self.get_key_for_task(task_id))
+
+    def do_write_group(self, group_id: str, payload: bytes, expires: float | None) -> None:
+        key = self.get_key_for_group(group_id)
+        self.set(key, payload)
+        self._expire(key, expires)
+
+    def do_read_group(self, group_id: str) -> bytes | str | None:
+        payload = self.get(self.get_key_for_group(group_id))
+        return None if payload is None or self._expired(payload) else payload
+
+    def do_delete_group(self, group_id: str) -> None:
+        self.delete(self.get_key_for_group(group_id))
+
+    def do_query(self, query: Query) -> Iterator[Row]:
+        found = sorted(filter(None, map(self._row, self._task_ids())), key=lambda row: row.created, reverse=True)
+        matching = (row for row in found if _matches(row, query))
+        return (row for row, _ in zip(matching, range(query.limit), strict=False))
+
+    def _task_ids(self) -> list[str]:
+        skip = len(self.task_keyprefix)
+        keys = self.keys(self.key_t(self.task_keyprefix))
+        return [(key.decode() if isinstance(key, bytes) else key)[skip:] for key in keys]
+
+    def _row(self, task_id: str) -> Row | None:
+        payload = self.get(self.get_key_for_task(task_id))
+        if payload is None or self._expired(payload):
+            return None
+        try:
+            meta = self.read_meta(task_id, payload)
+        except DecodeError:
+            meta = {"status": "UNREADABLE"}
+        return row_of(task_id, meta, len(payload))
+
+    def do_cleanup(self, limit: int) -> int:
+        deleted = 0
+        for task_id in self._task_ids():
+            key = self.get_key_for_task(task_id)
+            payload = self.get(key)
+            if payload is not None and self._expired(payload):
+                self.count_expired(task_id)
+                self.delete(key)
+                deleted += 1
+                if deleted == limit:
+                    return deleted
+        for key in list(self.keys(self.key_t(self.group_keyprefix))):
+            payload = self.get(key)
+            if payload is not None and self._expired(payload):
+                self.delete(key)
+        return deleted
+
+    # -- chords on a store that counts, but cannot compare and set ---------------------------------
+
+    def on_chord_part_return(self, task: object, propagate: bool | None = None) -> None:
+        """As `BaseBackend.on_chord_part_return`.
+
+        On a store with `incr` but no `compare_and_set` the part is counted by `incr`, and the
+        last one looks at the header's records at once instead of leaving it to the poll.
+        """
+        if self.capabilities.chords or not self.implements_incr:
+            super().on_chord_part_return(task, bool(propagate))
+            return
+        request = field(task, "request") or task
+        group_id, body = field(request, "group"), field(request, "chord")
+        if group_id is None or body is None:
+            return
+        key = self.get_key_for_chord(str(group_id))
+        counted = self.incr(key)
+        members = self.header_of(str(group_id))
+        if counted >= len(members) and self.unlock(str(group_id), members, body):
+            self.delete(key)
+
+
+def row_of(task_id: str, meta: Mapping[str, object], size: int) -> Row:
+    """A listing's row from a record alone: times are what the record says of them."""
+    text = {name: None if meta.get(name) is None else str(meta[name]) for name in _COLUMNS}
+    attempt, expires = meta.get("attempt"), meta.get("expires_at")
+    done = _seconds(meta.get("date_done"))
+    return Row(
+        task_id,
+        str(meta["status"]),
+        **text,
+        attempt=attempt if isinstance(attempt, int) else 0,
+        created=done or 0.0,
+        started=None,
+        done=done,
+        expires=expires if isinstance(expires, float) else None,
+        size=size,
+    )
+
+
+_COLUMNS = ("name", "worker", "queue", "group_id", "parent_id", "root_id")
+
+
+def _seconds(iso: object) -> float | None:
+    if not isinstance(iso, str):
+        return None
+    try:
+        return datetime.fromisoformat(iso).timestamp()
+    except ValueError:
+        return None
+
+
+def _matches(row: Row, query: Query) -> bool:
+    wanted = (
+        (query.name, row.name),
+        (query.worker, row.worker),
+        (query.group_id, row.group_id),
+        (query.parent_id, row.parent_id),
+    )
+    return (
+        (not query.states or row.state in query.states)
+        and all(value is None or value == held for value, held in wanted)
+        and (query.since is None or row.created >= query.since)
+        and (query.until is None or row.created < query.until)
+    )

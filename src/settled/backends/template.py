@@ -1,0 +1,302 @@
+"""The published result-backend interface, as template methods over an engine's hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Self, cast
+
+from settled import chords
+from settled.backends.protocols import Result, field
+from settled.backends.tree import result_from_tuple
+from settled.backends.writing import Writer
+from settled.errors import ChordError, ConfigurationError, DecodeError
+from settled.record import Chord, ChordState, Claim, FailurePolicy, Meta, checked_id
+
+CLEANUP_BATCH = 500
+
+
+class BaseBackend(Writer):
+    """The result backend: states, values and failures of tasks, groups and chords.
+
+    Every method that takes a task id accepts a str or a UUID of at most 1,024 bytes and raises
+    InvalidTaskId for anything else. Every method that reaches the store raises StoreUnavailable
+    when it stays out of reach for `retry_deadline` seconds, and StoreError when it refuses.
+
+    Args:
+        app: what satisfies `protocols.Application`; its settings are read here, once.
+        serializer: name for what is written, default the setting `result_serializer` or "json".
+        max_cached_results: how many ready results are kept in memory; default the setting
+            `result_cache_max` or -1: none.
+        accept: serializers that may be read, default the setting `result_accept_content`,
+            `accept_content`, or the serializer and json.
+        url: where the store is. Other keywords are the engine's options.
+    """
+
+    _sweeper: chords.Sweeper | None = None
+
+    # -- forgetting --------------------------------------------------------------------------
+
+    def forget(self, task_id: str, children: bool = False) -> None:
+        """Delete the record, and the group and barrier of that id; `children`: theirs as well.
+
+        Repeatable: forgetting what is not there is not an error.
+        """
+        task_ids = self._family(checked_id(task_id)) if children else [checked_id(task_id)]
+        self.call(self.do_forget, task_ids)
+        for each in task_ids:
+            self._cache.pop(each)
+            self.call(self.do_delete_group, each)
+            if self.capabilities.chords:
+                self.call(self.do_delete_chord, each)
+
+    def _family(self, task_id: str) -> list[str]:
+        """A task, its children, theirs, and so on; members where one of them is a group."""
+        found: dict[str, None] = {}
+        todo: list[object] = [((task_id, None), None)]
+        while todo:
+            head, members = cast("tuple[object, Sequence[object] | None]", todo.pop())
+            each = checked_id(head[0] if isinstance(head, (list, tuple)) else head)
+            todo.extend(members or ())
+            if each not in found:
+                found[each] = None
+                meta = self.read_many((each,)).get(each)
+                todo.extend(cast("Sequence[object]", (meta or {}).get("children") or ()))
+        return list(found)
+
+    # -- groups ------------------------------------------------------------------------------
+
+    def save_group(self, group_id: str, result: Result) -> None:
+        """Store the members of a group, so that `restore_group` finds them again."""
+        meta: Meta = {"result": result.as_tuple()}
+        if self.expires and self.stamps_expiry:
+            meta["expires_at"] = self.clock() + self.expires
+        payload = self.encode(meta)
+        self.call(self.do_write_group, checked_id(group_id, "group id"), payload, self.expires or None)
+
+    def get_group_meta(self, group_id: str, cache: bool = True) -> Meta | None:
+        """`{"result": GroupResult}`, or None if the group was never saved, has expired or was deleted."""
+        group_id = checked_id(group_id, "group id")
+        cached = self._cache.get(_group_key(group_id)) if cache else None
+        if cached is not None:
+            return cached
+        payload = self.call(self.do_read_group, group_id)
+        if payload is None:
+            return None
+        try:
+            stored = self.decode(payload)
+            if not isinstance(stored, dict) or "result" not in stored:
+                raise DecodeError(f"no group record but {stored!r:.80}")
+            meta: Meta = {**stored, "result": result_from_tuple(stored["result"], self.app)}
+        except DecodeError as exc:
+            raise type(exc)(f"group {group_id!r}: {exc}") from exc
+        if cache:
+            self._cache.put(_group_key(group_id), meta)
+        return meta
+
+    def restore_group(self, group_id: str, cache: bool = True) -> object:
+        """The GroupResult that was saved, or None."""
+        meta = self.get_group_meta(group_id, cache=cache)
+        return None if meta is None else meta["result"]
+
+    def reload_group_result(self, group_id: str) -> None:
+        """Read the group again and replace the cached one."""
+        meta = self.get_group_meta(group_id, cache=False)
+        if meta is not None:
+            self._cache.put(_group_key(group_id), meta)
+
+    def delete_group(self, group_id: str) -> None:
+        """Delete the saved group; its tasks' results stay."""
+        group_id = checked_id(group_id, "group id")
+        self._cache.pop(_group_key(group_id))
+        self.call(self.do_delete_group, group_id)
+
+    # -- chords ------------------------------------------------------------------------------
+
+    def apply_chord(
+        self,
+        header: Callable[..., object],
+        partial_args: Sequence[object],
+        group_id: str,
+        body: Mapping[str, object],
+        **options: object,
+    ) -> object:
+        """Send the header and have the body sent when all of it is settled; what the header returned.
+
+        Args:
+            header: called as `header(*partial_args, task_id=group_id)`; sends the tasks and returns
+                their GroupResult.
+            body: the body's signature, in its mapping form.
+            result: the header's results in order, if known: the barrier is then open before the
+                first task is sent.
+            on_failure: a `FailurePolicy` or its value; default "all".
+            countdown, interval, max_retries: for a store that cannot count; see `fallback_chord_unlock`.
+        """
+        group_id = checked_id(group_id, "group id")
+        members = cast("Sequence[Result] | None", options.pop("result", None))
+        policy = _policy(options.get("on_failure"))
+        if not self.capabilities.chords:
+            sent = header(*partial_args, task_id=group_id)
+            self.fallback_chord_unlock(group_id, body, result=members or _results(sent), **options)  # type: ignore[arg-type]
+            return sent
+        if members is None:
+            sent = header(*partial_args, task_id=group_id)
+            self.open_chord(group_id, [result.id for result in _results(sent)], body, policy)
+            return sent
+        self.open_chord(group_id, [result.id for result in members], body, policy)
+        try:
+            return header(*partial_args, task_id=group_id)
+        except BaseException:
+            self.call(self.do_delete_chord, group_id)
+            raise
+
+    def open_chord(
+        self,
+        group_id: str,
+        members: Sequence[str],
+        body: object,
+        on_failure: FailurePolicy | str = FailurePolicy.ALL,
+    ) -> str:
+        """Open the barrier over these task ids, in header order; the body's task id.
+
+        Members that are already settled are counted; the body is dispatched if that was all of
+        them. Opening a barrier that is open or done changes nothing.
+        """
+        signature = chords.as_mapping(body)
+        group_id = checked_id(group_id, "group id")
+        chord = Chord(
+            group_id,
+            tuple(checked_id(member) for member in members),
+            self.encode(signature),
+            chords.body_id_of(signature, group_id),
+            _policy(on_failure),
+        )
+        claim = self.new_claim()
+        self.part_counted(group_id, claim if self.call(self.do_open_chord, chord, claim) else None)
+        return chord.body_id
+
+    def grow_chord(self, group_id: str, members: Sequence[str]) -> int:
+        """Add tasks to the header of an open chord; its new size. ChordError if it is complete or unknown.
+
+        A header task that adds to its own chord does so before it is settled itself.
+        """
+        size = self.call(self.do_grow_chord, checked_id(group_id, "group id"), [checked_id(m) for m in members])
+        if size is None:
+            raise ChordError(f"chord {group_id!r} cannot grow: it is complete, or was never opened")
+        return size
+
+    def chord_state(self, group_id: str) -> ChordState | None:
+        """The barrier as it stands, or None if there is none."""
+        return self.call(self.do_read_chord, checked_id(group_id, "group id"))
+
+    def on_chord_part_return(self, task: object, propagate: bool | None = False) -> None:
+        """Count the settled task of `task.request` in its chord, and dispatch the body if it was the last.
+
+        For callers that settle by other ways than `mark_as_done` and its like, which count by
+        themselves. Counting again changes nothing. `propagate` is as published: the failure
+        policy belongs to the chord and is given to `apply_chord`.
+        """
+        request = field(task, "request") or task
+        group_id, task_id = field(request, "group"), field(request, "id")
+        if group_id is None or not self.capabilities.chords:
+            return
+        group_id = checked_id(group_id, "group id")
+        claim = self.new_claim()
+        claimed = self.call(self.do_count_parts, group_id, (checked_id(task_id),), claim)
+        self.part_counted(group_id, claim if claimed else None)
+
+    def fallback_chord_unlock(
+        self,
+        group_id: str,
+        body: object,
+        result: Sequence[Result] | None = None,
+        countdown: float = 1,
+        **kwargs: object,
+    ) -> None:
+        """For a store that cannot count: send the app's task `celery.chord_unlock`, which polls.
+
+        It is sent with `(group_id, body)`, the header's results as tuples, and `countdown` seconds.
+        """
+        tasks = getattr(self.app, "tasks", None)
+        try:
+            unlock = tasks["celery.chord_unlock"]  # type: ignore[index]
+        except (KeyError, TypeError) as exc:
+            raise ConfigurationError(
+                f"{self.url} cannot count chord parts and the app has no task 'celery.chord_unlock' to poll with"
+            ) from exc
+        kwargs["result"] = [each.as_tuple() for each in result or ()]
+        unlock.apply_async((group_id, body), kwargs, countdown=countdown)
+
+    def sweep(self) -> int:
+        """Dispatch chords that are complete and were left undispatched; how many. Cheap when there are none."""
+        return chords.sweep(self)
+
+    def new_claim(self) -> Claim | None:
+        return chords.new_claim(self)
+
+    def part_counted(self, group_id: str, claim: Claim | None) -> None:
+        if claim is not None:
+            chords.dispatch(self, group_id, claim)
+        if (self._sweeper is None or not self._sweeper.alive) and chords.can_send(self):
+            with self._lock:
+                if self._sweeper is None or not self._sweeper.alive:
+                    self._sweeper = chords.Sweeper(self)
+
+    # -- life --------------------------------------------------------------------------------
+
+    def on_task_call(self, producer: object, task_id: str) -> dict[str, object]:
+        """Options to publish a task with. None are needed: waiting subscribes when somebody waits."""
+        return {}
+
+    def cleanup(self) -> int:
+        """Delete everything that has expired, in small batches; how many records that were.
+
+        Nothing to do where the store expires records by itself.
+        """
+        if self.capabilities.expiry == "store":
+            return 0
+        total = 0
+        while deleted := self.call(self.do_cleanup, CLEANUP_BATCH):
+            total += deleted
+        return total
+
+    def process_cleanup(self) -> None:
+        """Called after every task by some workers. Nothing is held for one task: there is nothing to do."""
+
+    def close(self) -> None:
+        """Stop the watcher and the sweeper and close the store. The next call opens it again."""
+        watcher, sweeper = self._watcher, self._sweeper
+        if watcher is not None:
+            watcher.close()
+        if sweeper is not None:
+            sweeper.stop()
+        self._watcher = self._sweeper = None
+        self.do_close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _group_key(group_id: str) -> str:
+    # A space keeps groups apart from tasks in the one cache: they may share an id.
+    return f"group {group_id}"
+
+
+def _policy(value: object) -> FailurePolicy:
+    try:
+        return FailurePolicy(value or FailurePolicy.ALL)
+    except ValueError as exc:
+        known = ", ".join(repr(policy.value) for policy in FailurePolicy)
+        raise ConfigurationError(f"on_failure must be one of {known}, not {value!r:.80}") from exc
+
+
+def _results(group: object) -> Sequence[Result]:
+    results = getattr(group, "results", None)
+    if results is None:
+        raise ConfigurationError(f"a chord's header must return a GroupResult, not {type(group).__name__}")
+    return cast("Sequence[Result]", results)

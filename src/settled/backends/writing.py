@@ -1,0 +1,229 @@
+"""Writing states: the half of the interface that a worker uses."""
+
+from __future__ import annotations
+
+import sys
+from abc import abstractmethod
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from types import TracebackType
+from typing import NamedTuple
+
+from settled import chords, failure, states
+from settled.backends.protocols import Result, field, in_seconds, setting, text_field
+from settled.backends.reading import Reader
+from settled.errors import ConfigurationError, EncodeError, TaskRevokedError
+from settled.record import Claim, Meta, Part, Settle, Settled, checked_id
+
+
+class ExceptionInfo(NamedTuple):
+    """What `fail_from_current_stack` stored."""
+
+    type: type[BaseException]
+    exception: BaseException
+    traceback: str
+
+
+class Writer(Reader):
+    """Encodes one state of one task and hands it to the engine's atomic step."""
+
+    stamps_expiry: bool = False
+    """Records carry their own expiry, `expires_at` in UTC seconds, because the store has no place for it."""
+
+    # -- writing states ----------------------------------------------------------------------
+
+    def mark_as_started(self, task_id: str, **meta: object) -> Settled:
+        """Store STARTED with `meta` (pid, hostname, ...) as its result."""
+        return self.store_result(task_id, meta, states.STARTED, request=meta.pop("request", None))
+
+    def mark_as_done(self, task_id: str, result: object, request: object = None) -> Settled:
+        """Store SUCCESS; count the chord part and dispatch the body if it was the last one."""
+        return self.store_result(task_id, result, states.SUCCESS, request=request)
+
+    def mark_as_failure(
+        self, task_id: str, exc: BaseException, traceback: object = None, request: object = None
+    ) -> Settled:
+        """Store FAILURE with the whole exception. `traceback` is text; default the exception's own."""
+        return self.store_result(task_id, exc, states.FAILURE, traceback=traceback, request=request)
+
+    def mark_as_retry(
+        self, task_id: str, exc: BaseException, traceback: object = None, request: object = None
+    ) -> Settled:
+        """Store RETRY with the exception that causes the retry."""
+        return self.store_result(task_id, exc, states.RETRY, traceback=traceback, request=request)
+
+    def mark_as_revoked(self, task_id: str, reason: str = "", request: object = None) -> Settled:
+        """Store REVOKED with a TaskRevokedError that carries `reason`."""
+        return self.store_result(task_id, TaskRevokedError(reason), states.REVOKED, request=request)
+
+    def fail_from_current_stack(self, task_id: str, exc: BaseException | None = None) -> ExceptionInfo:
+        """Store FAILURE with the exception being handled, or with `exc` and the current stack."""
+        current = sys.exc_info()[1]
+        error = exc or current
+        if error is None:
+            raise ConfigurationError("fail_from_current_stack needs an exception: call it while one is handled")
+        text = failure.text_of(error if error.__traceback__ else current or error)
+        self.mark_as_failure(task_id, error, text)
+        return ExceptionInfo(type(error), error, text)
+
+    def store_result(
+        self,
+        task_id: str,
+        result: object,
+        status: str,
+        traceback: object = None,
+        request: object = None,
+        **kwargs: object,
+    ) -> Settled:
+        """Write one state of one task: the record, and with a chord part the barrier, in one step.
+
+        Args:
+            status: one of `states`, or any other str for a custom unready state.
+            traceback: text, or a traceback object.
+            request: the task's request (attributes or items): `chord`, `group`, `group_index`,
+                `retries`, `children`, `parent_id`, `root_id`, `task`, `hostname`, ...
+            expires: seconds for this one record, instead of the backend's setting; 0 for never.
+
+        Returns a `Settled`, true if the write landed. A value that cannot be stored settles the
+        task as FAILURE with the EncodeError; in an unready state the error is raised.
+        """
+        if not isinstance(status, str) or not status:
+            raise ConfigurationError(f"the status of task {task_id!r:.80} must be a non-empty str, not {status!r:.80}")
+        expires = in_seconds(kwargs.pop("expires", None), "expires")
+        if kwargs:
+            raise ConfigurationError(f"store_result takes no {', '.join(sorted(kwargs))}")
+        task_id = checked_id(task_id)
+        try:
+            write = self._write(task_id, result, status, traceback, request, expires)
+        except EncodeError as exc:
+            if status not in states.READY_STATES:
+                raise
+            write = self._write(task_id, exc, states.FAILURE, None, request, expires)
+        settled = self.call(self.do_settle, write)
+        if settled.landed and write.state in states.READY_STATES:
+            watcher = self._watcher
+            if watcher is not None:
+                watcher.notice(task_id)
+        if write.part is not None:
+            self.part_counted(write.part.group_id, write.claim if settled.claimed else None)
+        return settled
+
+    @abstractmethod
+    def part_counted(self, group_id: str, claim: Claim | None) -> None:
+        """A part of this chord was counted; `claim` is held if that completed it."""
+
+    def _write(
+        self,
+        task_id: str,
+        result: object,
+        status: str,
+        traceback: object,
+        request: object,
+        expires: float | None,
+    ) -> Settle:
+        ready = status in states.READY_STATES
+        if traceback is None and isinstance(result, BaseException):
+            traceback = failure.text_of(result) if result.__traceback__ else None
+        elif isinstance(traceback, TracebackType):
+            traceback = failure.text_of(result) if isinstance(result, BaseException) else None
+        meta: Meta = {
+            "status": status,
+            "result": self.encode_result(result, status),
+            "traceback": None if traceback is None else str(traceback),
+            "children": [],
+            "date_done": datetime.now(timezone.utc).isoformat() if ready else None,
+            "task_id": task_id,
+        }
+        if expires is None:
+            expires = self.expires_of(status)
+        if expires and self.stamps_expiry:
+            meta["expires_at"] = self.clock() + expires
+        if request is None:
+            return Settle(task_id, status, self.encode(meta), 0, expires or None)
+        return self._write_for(request, meta, task_id, status, expires, ready)
+
+    def _write_for(
+        self, request: object, meta: Meta, task_id: str, status: str, expires: float | None, ready: bool
+    ) -> Settle:
+        """The write of a task whose request is known: more fields, and perhaps a chord part."""
+        group, parent, root = (text_field(request, name) for name in ("group", "parent_id", "root_id"))
+        attempt = field(request, "retries")
+        name, worker = text_field(request, "task"), text_field(request, "hostname")
+        route = field(request, "delivery_info")
+        queue = text_field(route, "routing_key") if isinstance(route, Mapping) else None
+        meta["children"] = self.current_task_children(request)
+        known = {"group_id": group, "parent_id": parent, "root_id": root, "attempt": attempt or None}
+        if self.extended:
+            args, kwargs = field(request, "args"), field(request, "kwargs")
+            meta.update(name=name, args=args, kwargs=kwargs, worker=worker, retries=attempt, queue=queue)
+        meta.update({key: value for key, value in known.items() if value is not None})
+        return Settle(
+            task_id,
+            status,
+            self._encode_meta(meta),
+            int(attempt) if isinstance(attempt, int) else 0,
+            expires or None,
+            *self._part_of(request, group, ready),
+            name,
+            worker,
+            queue,
+            group,
+            parent,
+            root,
+        )
+
+    def _part_of(self, request: object, group: str | None, ready: bool) -> tuple[Part | None, Claim | None]:
+        if not ready or group is None or not field(request, "chord") or not self.capabilities.chords:
+            return None, None
+        place = field(request, "group_index")
+        return Part(group, place if isinstance(place, int) else None), self.new_claim()
+
+    def _encode_meta(self, meta: Meta) -> bytes:
+        try:
+            return self.encode(meta)
+        except EncodeError:
+            if "args" not in meta:
+                raise
+            # Arguments are a note beside the result: what cannot be stored is shown as text instead.
+            return self.encode({**meta, "args": repr(meta["args"]), "kwargs": repr(meta["kwargs"])})
+
+    def expires_of(self, status: str) -> float | None:
+        """Seconds for which a record in `status` is kept; None or 0 for ever."""
+        if self.failure_expires is not None and status in states.PROPAGATE_STATES:
+            return self.failure_expires
+        return self.expires
+
+    # -- what is stored for a value ------------------------------------------------------------
+
+    def encode_result(self, result: object, status: str) -> object:
+        """`result` as the record holds it: an exception in its wire form, a value prepared."""
+        if status in self.EXCEPTION_STATES and isinstance(result, BaseException):
+            return self.prepare_exception(result)
+        return self.prepare_value(result)
+
+    def prepare_value(self, result: object) -> object:
+        """A result handle in its stored form; anything else as it is."""
+        as_tuple = getattr(result, "as_tuple", None)
+        if as_tuple is not None and hasattr(result, "id") and hasattr(result, "backend"):
+            return as_tuple()
+        return result
+
+    def prepare_exception(self, exc: BaseException) -> dict[str, object]:
+        """The whole exception as plain data; see `failure.to_wire`. The same for every serializer."""
+        return failure.to_wire(exc)
+
+    def prepare_expires(self, value: object, type: type | None = None) -> object:
+        """`value` in seconds (float, or `type` of them); None gives the setting `result_expires`."""
+        seconds = self.expires if value is None else in_seconds(value, "expires")
+        return seconds if seconds is None or type is None else type(seconds)
+
+    def prepare_persistent(self, enabled: bool | None = None) -> bool:
+        """`enabled`, or the setting `result_persistent`, or what the engine is."""
+        if enabled is not None:
+            return enabled
+        return bool(setting(self.app.conf, "result_persistent", self.persistent))
+
+    def current_task_children(self, request: object = None) -> list[object]:
+        """The tasks that this request has sent, in their stored form."""
+        children = None if request is None else field(request, "children")
+        return [child.as_tuple() for child in children or ()]  # type: ignore[attr-defined]

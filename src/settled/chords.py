@@ -1,0 +1,233 @@
+"""The barrier behind a chord: open, count, claim, dispatch, done, and the sweep for what was left.
+
+The engine counts parts in its atomic step and grants the claim. What is here turns a complete
+barrier into a sent body, exactly once as far as the store can tell: the body's id is fixed when
+the barrier is opened, its own record shows a dispatch that was made before, and the claim is
+extended just before sending. A holder that pauses for longer than its lease between those two can
+still send a second time; that is the same task id, and settles the same record.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import uuid
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, cast
+
+from settled import failure
+from settled.errors import ChordError, ConfigurationError, ResultExpired, SettledError
+from settled.record import Chord, ChordState, Claim, FailurePolicy, Meta, is_ready
+from settled.states import PENDING, SUCCESS
+
+if TYPE_CHECKING:
+    from settled.backends.template import BaseBackend
+
+log = logging.getLogger("settled.chords")
+
+CLAIM_LEASE = 10.0
+"""Seconds a claimed body may take to be sent before another process takes over."""
+
+SWEEP_INTERVAL = 1.0
+"""Seconds between two looks at what is complete and undispatched."""
+
+SWEEP_LIMIT = 100
+
+
+class Sendable(Protocol):
+    """A signature bound to an app, as the app's `signature` returns it."""
+
+    def apply_async(self, args: Sequence[object] = ..., *, task_id: str) -> object: ...
+
+
+class Outcome:
+    """What became of one header task, as the body of a chord with the policy "outcomes" gets it.
+
+    `error` is the exception of a task that failed or was revoked, else None.
+    """
+
+    __slots__ = ("error", "state", "task_id", "value")
+
+    def __init__(self, task_id: str, state: str, value: object = None, error: Exception | None = None) -> None:
+        self.task_id = task_id
+        self.state = state
+        self.value = value
+        self.error = error
+
+    def get(self) -> object:
+        """The value, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+    def __repr__(self) -> str:
+        held = repr(self.value) if self.error is None else repr(self.error)
+        return f"<Outcome {self.task_id} {self.state} {held:.80}>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Not every exception survives its own pickle; the stored form of any does.
+        wire = None if self.error is None else failure.to_wire(self.error)
+        return _outcome_from_wire, (self.task_id, self.state, self.value, wire)
+
+
+def _outcome_from_wire(task_id: str, state: str, value: object, wire: object) -> Outcome:
+    return Outcome(task_id, state, value, None if wire is None else failure.from_wire(wire))
+
+
+def can_send(backend: BaseBackend) -> bool:
+    """Whether this process's app is able to send a body."""
+    app = backend.app
+    return bool(getattr(app, "can_send", True)) and callable(getattr(app, "signature", None))
+
+
+def new_claim(backend: BaseBackend) -> Claim | None:
+    """A claim for one settle; None where this process could not send the body anyway."""
+    return Claim(os.urandom(8).hex(), CLAIM_LEASE) if can_send(backend) else None
+
+
+def as_mapping(body: object) -> dict[str, object]:
+    """A signature in its stored form."""
+    if isinstance(body, Mapping):
+        return dict(body)
+    raise ConfigurationError(f"a chord's body must be a signature (a mapping), not {type(body).__name__}")
+
+
+def body_id_of(body: Mapping[str, object], group_id: str) -> str:
+    """The id the body was given, or one derived from the group's: the same each time it is asked."""
+    options = body.get("options")
+    given = options.get("task_id") if isinstance(options, Mapping) else None
+    return str(given or uuid.uuid5(uuid.NAMESPACE_OID, group_id))
+
+
+def dispatch(backend: BaseBackend, group_id: str, claim: Claim) -> bool:
+    """Send the body of a complete chord whose claim we hold, or settle it as failed. True if done here.
+
+    An error while sending is logged and leaves the claim to run out: the next sweep tries again.
+    """
+    state = backend.call(backend.do_read_chord, group_id)
+    if state is None or state.done:
+        return False
+    try:
+        if not _already_dispatched(backend, state.chord.body_id):
+            if not _deliver(backend, state, claim):
+                return False
+    except Exception:
+        log.exception("the body of chord %s could not be sent; it is tried again in %s s", group_id, claim.lease)
+        return False
+    backend.call(backend.do_finish_chord, group_id)
+    return True
+
+
+def _already_dispatched(backend: BaseBackend, body_id: str) -> bool:
+    meta = backend.read_many((body_id,)).get(body_id)
+    return meta is not None and meta["status"] != PENDING
+
+
+def _deliver(backend: BaseBackend, state: ChordState, claim: Claim | None) -> bool:
+    chord = state.chord
+    body = cast("dict[str, object]", backend.decode(chord.body))
+    try:
+        results = header_results(backend, state)
+    except ChordError as error:
+        backend.mark_as_failure(chord.body_id, error, request=_body_request(body))
+        return True
+    if claim is not None and not backend.call(backend.do_claim_chord, chord.group_id, claim):
+        return False
+    signature = cast("Sendable", backend.app.signature(body))  # type: ignore[attr-defined]
+    signature.apply_async((results,), task_id=chord.body_id)
+    return True
+
+
+def _body_request(body: Mapping[str, object]) -> dict[str, object]:
+    """The request a body would have had: it may be a part of an outer chord itself."""
+    options = body.get("options")
+    found = dict(options) if isinstance(options, Mapping) else {}
+    return {**found, "group": found.get("group_id"), "task": body.get("task")}
+
+
+def header_results(backend: BaseBackend, state: ChordState) -> list[object]:
+    """What the body is called with, in header order; ChordError if its policy says it must fail."""
+    chord = state.chord
+    metas = backend.read_many(tuple(dict.fromkeys(chord.members)))
+    outcomes = [_outcome(backend, task_id, metas.get(task_id)) for task_id in chord.members]
+    if chord.policy is FailurePolicy.OUTCOMES:
+        return list(outcomes)
+    counted = [outcome for outcome, part in zip(outcomes, state.parts, strict=True) if part is not None]
+    for outcome in counted:
+        if outcome.error is not None:
+            raise ChordError(f"Dependency {outcome.task_id} raised {outcome.error!r}") from outcome.error
+    return [outcome.value for outcome in outcomes]
+
+
+def _outcome(backend: BaseBackend, task_id: str, meta: Meta | None) -> Outcome:
+    if meta is None or not is_ready(meta):
+        gone = ResultExpired(f"the result of header task {task_id!r} is no longer in the store")
+        return Outcome(task_id, "EXPIRED", error=gone)
+    value = backend.result_of(meta)
+    if meta["status"] == SUCCESS:
+        return Outcome(task_id, SUCCESS, value)
+    error = value if isinstance(value, Exception) else SettledError(f"task {task_id!r} failed: {value!r:.200}")
+    return Outcome(task_id, str(meta["status"]), error=error)
+
+
+def unlock(
+    backend: BaseBackend, group_id: str, members: Sequence[str], body: Mapping[str, object], policy: FailurePolicy
+) -> bool:
+    """One poll of a chord on a store that cannot count: recompute it from the records, dispatch if due.
+
+    True when nothing is left to do. Without claims two pollers may both send: the same task id twice.
+    """
+    metas = backend.read_many(tuple(dict.fromkeys(members)))
+    parts = tuple(
+        str(metas[task_id]["status"]) if task_id in metas and is_ready(metas[task_id]) else None for task_id in members
+    )
+    chord = Chord(group_id, tuple(members), backend.encode(dict(body)), body_id_of(body, group_id), policy)
+    state = ChordState(chord, parts, False)
+    if not state.complete:
+        return False
+    return _already_dispatched(backend, chord.body_id) or _deliver(backend, state, None)
+
+
+def sweep(backend: BaseBackend, limit: int = SWEEP_LIMIT) -> int:
+    """Dispatch what is complete and undispatched, because whoever completed it died; how many."""
+    if not backend.capabilities.chords or not can_send(backend):
+        return 0
+    sent = 0
+    for group_id in backend.call(backend.do_due_chords, limit):
+        claim = new_claim(backend)
+        if claim is not None and backend.call(backend.do_claim_chord, group_id, claim):
+            sent += dispatch(backend, group_id, claim)
+    return sent
+
+
+class Sweeper:
+    """A daemon thread that sweeps one backend for as long as that lives."""
+
+    def __init__(self, backend: BaseBackend) -> None:
+        self._backend = weakref.ref(backend)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="settled-sweeper", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """False after a fork: threads stay behind."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(SWEEP_INTERVAL):
+            backend = self._backend()
+            if backend is None:
+                return
+            try:
+                sweep(backend)
+            except SettledError:
+                log.exception("the sweep for undispatched chords failed; it is tried again")
+            del backend

@@ -1,0 +1,123 @@
+"""Backend URLs: `scheme://user:password@host:port/path?option=value`. Pure text, nothing is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+import msgspec
+
+from settled.errors import ConfigurationError
+
+SECRET_OPTIONS = frozenset({"password", "secret", "token", "key", "ssl_password"})
+
+
+class Location(msgspec.Struct, frozen=True):
+    """Where a store is, as its URL says. `path` is unquoted and begins with "/" where there is one."""
+
+    scheme: str
+    host: str | None
+    port: int | None
+    username: str | None
+    password: str | None
+    path: str
+    options: Mapping[str, str]
+    url: str
+
+    def redacted(self) -> str:
+        """The URL with every secret replaced by `**`: the only form that may be logged or shown."""
+        parts = urlsplit(self.url)
+        netloc = parts.netloc
+        if "@" in netloc:
+            user, _, host = netloc.rpartition("@")
+            netloc = f"{user.partition(':')[0]}:**@{host}" if ":" in user else netloc
+        shown = f"{parts.scheme}://{netloc}{parts.path}"
+        query = "&".join(
+            f"{quote(name)}={'**' if name.lower() in SECRET_OPTIONS else quote(value, safe='/:')}"
+            for name, value in self.options.items()
+        )
+        return f"{shown}?{query}" if query else shown
+
+
+def parse(url: object) -> Location:
+    """Cut `url` into its parts, or ConfigurationError saying what is wrong with it."""
+    if not isinstance(url, str):
+        raise ConfigurationError(f"a backend URL is a str such as 'sqlite:///results.db', not {type(url).__name__}")
+    scheme, found, _ = url.partition("://")
+    if not found or not scheme:
+        raise ConfigurationError(
+            f"{url[:40]!r} is not a backend URL: it has no scheme. Write 'sqlite:///results.db' or 'memory://'"
+        )
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError as exc:
+        raise ConfigurationError(f"the {scheme}:// URL cannot be read: {exc}") from exc
+    if parts.fragment:
+        raise ConfigurationError(f"the {scheme}:// URL has a '#': write it as %23")
+    options = dict(pairs)
+    if len(options) != len(pairs):
+        names = sorted({name for name, _ in pairs if sum(other == name for other, _ in pairs) > 1})
+        raise ConfigurationError(f"the {scheme}:// URL gives {', '.join(names)} more than once")
+    return Location(
+        scheme=scheme.lower(),
+        host=unquote(parts.hostname) if parts.hostname else None,
+        port=port,
+        username=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password) if parts.password else None,
+        path=unquote(parts.path),
+        options=options,
+        url=url,
+    )
+
+
+def read_options(
+    given: Mapping[str, object], known: Mapping[str, Callable[[object], object]], where: str
+) -> dict[str, object]:
+    """Options checked and converted; ConfigurationError names an unknown or unusable one."""
+    values: dict[str, object] = {}
+    for name, value in given.items():
+        if name not in known:
+            raise ConfigurationError(f"{where} has no option {name!r}{_hint(name, known)}")
+        try:
+            values[name] = known[name](value)
+        except (TypeError, ValueError) as exc:
+            raise ConfigurationError(f"{where}: option {name}={value!r} is not usable: {exc}") from exc
+    return values
+
+
+def _hint(name: str, known: Mapping[str, object]) -> str:
+    close = get_close_matches(name, known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; it takes {', '.join(sorted(known))}" if known else "; it takes none"
+
+
+def seconds(value: object) -> float:
+    """A duration option: a finite number of seconds, not negative."""
+    number = float(value)  # type: ignore[arg-type]
+    if not 0 <= number < float("inf"):
+        raise ValueError("expected a number of seconds, 0 or more")
+    return number
+
+
+def count(value: object) -> int:
+    """A whole number, 1 or more."""
+    number = int(value)  # type: ignore[call-overload]
+    if number < 1:
+        raise ValueError("expected a whole number, 1 or more")
+    return int(number)
+
+
+def one_of(*choices: str) -> Callable[[object], str]:
+    """A reader for an option that takes one of `choices`, in any case."""
+
+    def read(value: object) -> str:
+        word = str(value).lower()
+        if word not in choices:
+            raise ValueError(f"expected one of {', '.join(choices)}")
+        return word
+
+    return read

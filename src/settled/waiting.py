@@ -1,0 +1,415 @@
+"""The watcher: one per backend and process, serving every waiting thread and asyncio future.
+
+A waiter first looks; if the task is not settled it is registered, then looked at again, then
+told. What tells it: a settle in this process (at once), the engine's listener (other processes),
+and a slow safety poll behind both. The watcher's thread lives only while somebody waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import queue
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Protocol
+
+from settled.errors import SettledError, StoreError, StoreUnavailable, TimeoutError
+
+Answer = Mapping[str, object] | SettledError
+"""What a waiter is told: the ready record, or why there will never be one."""
+
+SAFETY_POLL = 5.0
+"""Seconds between two looks at everything awaited, whatever was or was not pushed."""
+
+LINGER = 2.0
+"""Seconds the watcher goes on listening when nobody waits any more."""
+
+READ_BATCH = 1000
+
+
+class Listening(Protocol):
+    """The part of an engine's listener that the watcher uses; see `backends.engine.Listener`."""
+
+    def wait(self, timeout: float) -> Collection[str] | None: ...
+    def wake(self) -> None: ...
+    def watch(self, task_ids: Iterable[str]) -> None: ...
+    def unwatch(self, task_ids: Iterable[str]) -> None: ...
+    def close(self) -> None: ...
+
+
+class Polling:
+    """The listener of an engine that has no push: says "look at everything", ever more slowly.
+
+    Starts at 1 ms and backs off to 100 ms while nothing is found settled.
+    """
+
+    SHORTEST = 0.001
+    LONGEST = 0.1
+
+    def __init__(self) -> None:
+        self._woken = threading.Event()
+        self._pause = self.SHORTEST
+
+    def wait(self, timeout: float) -> None:
+        woken = self._woken.wait(min(timeout, self._pause))
+        self._woken.clear()
+        self._pause = self.SHORTEST if woken else min(self._pause * 1.5, self.LONGEST)
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def watch(self, task_ids: Iterable[str]) -> None:
+        self._pause = self.SHORTEST
+
+    def unwatch(self, task_ids: Iterable[str]) -> None:
+        """Nothing is held for a waiter."""
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+class Waiter:
+    """One registration: `deliver` is called once, from any thread, unless it is dropped first."""
+
+    __slots__ = ("deliver", "task_id")
+
+    def __init__(self, task_id: str, deliver: Callable[[Answer], None]) -> None:
+        self.task_id = task_id
+        self.deliver = deliver
+
+
+class Watcher:
+    """Tells waiters that their tasks are settled.
+
+    Args:
+        ready: reads these ids and returns what is ready (or hopeless) among them, by id.
+            Raises StoreUnavailable while the store cannot be reached.
+        listen: makes the engine's listener, or None where every settle is made in this process.
+    """
+
+    def __init__(
+        self,
+        ready: Callable[[Sequence[str]], Mapping[str, Answer]],
+        listen: Callable[[], Listening] | None,
+    ) -> None:
+        self._ready = ready
+        self._listen = listen
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._waiters: dict[str, Waiter | list[Waiter]] = {}
+        self._fresh: deque[str] = deque()
+        self._dropped: deque[str] = deque()
+        self._listener: Listening | None = None
+        self._thread: threading.Thread | None = None
+        self._listening = threading.Event()
+        self._closing = False
+
+    # -- what waiters call -------------------------------------------------------------------
+
+    def get(self, task_id: str, timeout: float | None) -> Answer | None:
+        """Block this thread until the task is ready; None when `timeout` seconds passed first.
+
+        0 looks once. An outage of the store that is shorter than the timeout is not seen.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        found = self._look((task_id,)).get(task_id)
+        if found is not None or timeout == 0:
+            return found
+        box: list[Answer] = []
+        settled = threading.Lock()
+        settled.acquire()
+
+        def deliver(outcome: Answer) -> None:
+            box.append(outcome)
+            settled.release()
+
+        waiter = self.add(task_id, deliver)
+        try:
+            left = -1 if deadline is None else max(0.0, deadline - time.monotonic())
+            if settled.acquire(timeout=min(left, threading.TIMEOUT_MAX)):
+                return box[0]
+            return self._look((task_id,)).get(task_id)
+        finally:
+            self.discard(waiter)
+
+    def each(
+        self, task_ids: Sequence[str], timeout: float | None
+    ) -> Iterator[tuple[str, Answer]]:
+        """Yield (id, outcome) of each of these ids as it becomes ready. TimeoutError after `timeout` seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        arrived: queue.SimpleQueue[tuple[str, Answer]] = queue.SimpleQueue()
+        waiters: dict[str, Waiter] = {}
+        missing = dict.fromkeys(task_ids)
+        try:
+            for start in range(0, len(task_ids), READ_BATCH):
+                for task_id, outcome in self._look(task_ids[start : start + READ_BATCH]).items():
+                    if task_id in missing:
+                        del missing[task_id]
+                        yield task_id, outcome
+            for task_id in missing if timeout != 0 else ():
+                waiters[task_id] = self.add(task_id, partial(_arrive, arrived, task_id))
+            while missing:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                try:
+                    task_id, outcome = arrived.get(timeout=left)
+                except queue.Empty:
+                    shown = ", ".join(itertools.islice(missing, 3))
+                    raise TimeoutError(f"{len(missing)} tasks were not ready within {timeout} s: {shown}...") from None
+                del missing[task_id], waiters[task_id]
+                yield task_id, outcome
+        finally:
+            for waiter in waiters.values():
+                self.discard(waiter)
+
+    def future(self, task_id: str) -> asyncio.Future[Answer]:
+        """A future of the running loop. Cancelling it lets go of the registration."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        waiter = Waiter(task_id, _AsyncDelivery(loop, future))
+        self._register(waiter)
+        future.add_done_callback(lambda _: self.discard(waiter))
+        return future
+
+    def add(self, task_id: str, deliver: Callable[[Answer], None]) -> Waiter:
+        """Have `deliver` called, from any thread, when the task is ready; perhaps before this returns."""
+        waiter = Waiter(task_id, deliver)
+        self._register(waiter)
+        return waiter
+
+    def discard(self, waiter: Waiter) -> None:
+        """Drop a registration. Not an error when it was served or dropped before."""
+        with self._lock:
+            held = self._waiters.get(waiter.task_id)
+            if held is waiter:
+                del self._waiters[waiter.task_id]
+            elif isinstance(held, list) and waiter in held:
+                held.remove(waiter)
+                if held:
+                    return
+                del self._waiters[waiter.task_id]
+            else:
+                return
+            if self._thread is not None:
+                self._dropped.append(waiter.task_id)
+
+    # -- what a settle in this process calls ---------------------------------------------------
+
+    def notice(self, task_id: str) -> None:
+        """A ready state of this task was stored by this process."""
+        if task_id in self._waiters and self._pid == os.getpid():
+            self._tell_safely((task_id,))
+
+    @property
+    def waiting(self) -> int:
+        """How many task ids are awaited."""
+        return len(self._waiters)
+
+    def close(self) -> None:
+        """Stop listening. Waiters that remain are told nothing more."""
+        if self._pid != os.getpid():
+            return
+        with self._lock:
+            self._closing = True
+            self._waiters.clear()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            self._wake()
+            thread.join()
+        self._closing = False
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _look(self, task_ids: Sequence[str]) -> Mapping[str, Answer]:
+        try:
+            return self._ready(task_ids)
+        except StoreUnavailable:
+            return {}
+
+    def _register(self, waiter: Waiter) -> None:
+        if self._pid != os.getpid():
+            self._reset()
+        with self._lock:
+            held = self._waiters.get(waiter.task_id)
+            if held is None:
+                self._waiters[waiter.task_id] = waiter
+            elif isinstance(held, list):
+                held.append(waiter)
+            else:
+                self._waiters[waiter.task_id] = [held, waiter]
+            if self._listen is not None:
+                self._fresh.append(waiter.task_id)
+                if self._thread is None:
+                    self._start()
+                first = len(self._fresh) == 1
+        if self._listen is None:
+            self._tell_safely((waiter.task_id,))
+        elif first:
+            self._wake()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="settled-watcher", daemon=True)
+        self._thread.start()
+
+    def _wake(self) -> None:
+        listener = self._listener
+        if listener is not None:
+            listener.wake()
+
+    def _tell_safely(self, task_ids: Sequence[str]) -> None:
+        """Tell, and leave it to the watcher's thread and the safety poll if the store is away."""
+        try:
+            self._tell(task_ids)
+        except StoreUnavailable:
+            with self._lock:
+                self._fresh.extend(task_ids)
+            self._wake()
+
+    def _tell(self, task_ids: Sequence[str]) -> int:
+        """Read these ids and serve the waiters of those that are ready; how many were."""
+        told = 0
+        batches: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Answer], Answer]]] = {}
+        for start in range(0, len(task_ids), READ_BATCH):
+            outcomes = self._ready(task_ids[start : start + READ_BATCH])
+            told += len(outcomes)
+            for task_id, outcome in outcomes.items():
+                for waiter in self._take(task_id):
+                    deliver = waiter.deliver
+                    if isinstance(deliver, _AsyncDelivery):
+                        batches.setdefault(deliver.loop, []).append((deliver.future, outcome))
+                    else:
+                        deliver(outcome)
+        for loop, batch in batches.items():
+            _hand_over(loop, batch)
+        return told
+
+    def _take(self, task_id: str) -> Sequence[Waiter]:
+        with self._lock:
+            held = self._waiters.pop(task_id, None)
+            if held is None:
+                return ()
+            if self._thread is not None:
+                self._dropped.append(task_id)
+            return held if isinstance(held, list) else (held,)
+
+    # -- the watcher's thread ------------------------------------------------------------------
+
+    def _run(self) -> None:
+        pause = 0.01
+        while True:
+            try:
+                self._serve()
+            except Exception as exc:
+                if not isinstance(exc, StoreUnavailable):
+                    self._give_up(exc)
+                if self._ended():
+                    return
+                time.sleep(pause * random.uniform(0.5, 1.5))
+                pause = min(pause * 2, 1.0)
+            else:
+                return
+
+    def _give_up(self, cause: Exception) -> None:
+        """Nothing more will be pushed or read: say so to everyone who waits."""
+        error = cause if isinstance(cause, SettledError) else StoreError(f"waiting for results failed: {cause!r}")
+        if error is not cause:
+            error.__cause__ = cause
+        for task_id in list(self._waiters):
+            for waiter in self._take(task_id):
+                waiter.deliver(error)
+
+    def _serve(self) -> None:
+        """Listen and tell until nobody has waited for a while."""
+        assert self._listen is not None
+        listener = self._listen()
+        try:
+            self._listener = listener
+            with self._lock:
+                awaited = list(self._waiters)
+                self._fresh.clear()
+                self._dropped.clear()
+            listener.watch(awaited)
+            self._tell(awaited)
+            self._loop(listener)
+        finally:
+            self._listener = None
+            listener.close()
+
+    def _loop(self, listener: Listening) -> None:
+        safety = time.monotonic() + SAFETY_POLL
+        idle_until: float | None = None
+        while True:
+            self._mind_changes(listener)
+            now = time.monotonic()
+            if self._waiters:
+                idle_until = None
+            elif idle_until is None:
+                idle_until = now + LINGER
+            if idle_until is not None and (now >= idle_until or self._closing) and self._ended():
+                return
+            until = safety if idle_until is None else idle_until
+            changed = () if self._fresh else listener.wait(max(0.0, until - now))
+            if changed is None or time.monotonic() >= safety:
+                self._tell(list(self._waiters))
+                safety = time.monotonic() + SAFETY_POLL * random.uniform(0.8, 1.2)
+            elif changed:
+                self._tell([task_id for task_id in changed if task_id in self._waiters])
+
+    def _mind_changes(self, listener: Listening) -> None:
+        """Watch the newly awaited and read them; unwatch those nobody waits for any more."""
+        with self._lock:
+            fresh = [task_id for task_id in dict.fromkeys(self._fresh) if task_id in self._waiters]
+            gone = [task_id for task_id in dict.fromkeys(self._dropped) if task_id not in self._waiters]
+            self._fresh.clear()
+            self._dropped.clear()
+        if gone:
+            listener.unwatch(gone)
+        if fresh:
+            listener.watch(fresh)
+            self._tell(fresh)
+
+    def _ended(self) -> bool:
+        """Whether the thread may end: decided under the lock, so that no new waiter is left behind."""
+        with self._lock:
+            if self._waiters:
+                return False
+            self._thread = None
+            return True
+
+
+def _arrive(arrived: queue.SimpleQueue[tuple[str, Answer]], task_id: str, outcome: Answer) -> None:
+    arrived.put((task_id, outcome))
+
+
+class _AsyncDelivery:
+    """Hands one outcome to a future of another thread's loop; kept small, there may be 10,000."""
+
+    __slots__ = ("future", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Answer]) -> None:
+        self.loop = loop
+        self.future = future
+
+    def __call__(self, outcome: Answer) -> None:
+        _hand_over(self.loop, [(self.future, outcome)])
+
+
+def _hand_over(
+    loop: asyncio.AbstractEventLoop, batch: list[tuple[asyncio.Future[Answer], Answer]]
+) -> None:
+    def resolve() -> None:
+        for future, outcome in batch:
+            if not future.done():
+                future.set_result(outcome)
+
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(resolve)
