@@ -1,8 +1,8 @@
 """A result backend on plain files: a whole engine, in under sixty lines.
 
-    from settled.app import App
-    app = App("files:///var/tmp/results")        # through the entry-point group settled.engines
-    backend = FileStore(app, url="files:///var/tmp/results")
+from settled.app import App
+app = App("files:///var/tmp/results")        # through the entry-point group settled.engines
+backend = FileStore(app, url="files:///var/tmp/results")
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class FileStore(KeyValueStoreBackend):
     def path(self, key: bytes) -> Path:
         # A name may not hold "/" or be too long, so a long key is spread over folders.
         name = quote_from_bytes(key, safe="")
-        return self.folder.joinpath(*(f"{name[i : i + 200]}{'~' * (i + 200 < len(name))}" for i in range(0, len(name), 200)))
+        return self.folder.joinpath(
+            *(f"{name[i : i + 200]}{'~' * (i + 200 < len(name))}" for i in range(0, len(name), 200))
+        )
 
     def get(self, key: bytes) -> bytes | None:
         try:

@@ -22,22 +22,23 @@ PACKAGE = Path(__file__).parents[1] / "src" / "settled"
 LAYERS: list[set[str]] = [
     {"states", "record", "failure", "errors", "url"},
     {"codec"},
-    {"backends.engine", "backends.protocols"},
-    {"backends.base"},
-    {"chords"},
-    {"waiting"},
+    {"waiting", "chords"},
+    {"backends.protocols", "backends.engine", "backends.cache", "backends.tree"},
+    {
+        "backends.reading",
+        "backends.writing",
+        "backends.template",
+        "backends.barrier",
+        "backends.keyvalue",
+        "backends.disabled",
+        "backends.base",
+    },
     {"backends"},
-    {"results", "app", "executor", ""},
+    {"results", "groups", "app", "executor", ""},
     {"integrations"},
     {"cli", "web", "__main__"},
     {"testing"},
 ]
-
-# Imports of a layer below, each allowed inside a function only: (importer, imported) -> why.
-ALLOWED: dict[tuple[str, str], str] = {
-    ("backends.base", "chords"): "apply_chord and on_chord_part_return are templates over the barrier",
-    ("backends.base", "waiting"): "wait_for is a template over the watcher",
-}
 
 PURE = LAYERS[0]
 NO_IO = set(
@@ -65,7 +66,6 @@ class Import:
 
     target: str
     line: int
-    lazy: bool
 
 
 def unit_of(module: str) -> str | None:
@@ -93,18 +93,17 @@ def _guards_types(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 
 
-def _import_nodes(node: ast.AST, lazy: bool = False) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
-    """Every import statement that can run, and whether it stands inside a function."""
+def _import_nodes(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Every import statement that can run, inside a function too."""
     if isinstance(node, ast.If) and _guards_types(node):
         children: list[ast.AST] = list(node.orelse)
     else:
         children = list(ast.iter_child_nodes(node))
     for child in children:
         if isinstance(child, ast.Import | ast.ImportFrom):
-            yield child, lazy
+            yield child
         else:
-            function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            yield from _import_nodes(child, lazy or function)
+            yield from _import_nodes(child)
 
 
 def _from_source(node: ast.ImportFrom, module: str, is_package: bool) -> str:
@@ -117,7 +116,7 @@ def _from_source(node: ast.ImportFrom, module: str, is_package: bool) -> str:
 
 
 def imports_of(module: str, path: Path, modules: set[str]) -> Iterator[Import]:
-    for node, lazy in _import_nodes(ast.parse(path.read_text())):
+    for node in _import_nodes(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             targets = [alias.name for alias in node.names]
         else:
@@ -125,7 +124,7 @@ def imports_of(module: str, path: Path, modules: set[str]) -> Iterator[Import]:
             submodules = [f"{source}.{alias.name}" for alias in node.names]
             targets = [name if name.removeprefix("settled.") in modules else source for name in submodules]
         for target in dict.fromkeys(targets):
-            yield Import(target, node.lineno, lazy)
+            yield Import(target, node.lineno)
 
 
 def layer_violations(package: Path) -> list[str]:
@@ -139,22 +138,18 @@ def layer_violations(package: Path) -> list[str]:
             continue
         for imported in imports_of(module, path, set(modules)):
             name = imported.target.removeprefix("settled").removeprefix(".")
-            if imported.target.split(".")[0] == "settled" and (
-                why := _refusal(module, unit, name, imported.lazy)
-            ):
+            if imported.target.split(".")[0] == "settled" and (why := _refusal(module, unit, name)):
                 found.append(f"{module}:{imported.line} {why}")
     return found
 
 
-def _refusal(module: str, unit: str, imported: str, lazy: bool) -> str | None:
+def _refusal(module: str, unit: str, imported: str) -> str | None:
     target = unit_of(imported)
     shown = imported or "settled"
     if target is None:
         return f"imports {shown}, which is in no layer"
     if layer_of(target) > layer_of(unit):
-        if (unit, target) not in ALLOWED:
-            return f"imports {shown}, a layer below its own"
-        return None if lazy else f"imports {shown} outside a function"
+        return f"imports {shown}, a layer below its own"
     engines = {name.split(".")[1] for name in (module, imported) if "." in name}
     if unit == target == "backends" and len(engines) > 1:
         return f"imports {shown}, another engine"
@@ -265,14 +260,14 @@ def _plant(package: Path, files: dict[str, str]) -> Path:
         (
             layer_violations,
             "chords.py",
-            "def f():\n    from settled import waiting",
-            "chords:2 imports waiting, a layer below its own",
+            "def f():\n    from settled import app",
+            "chords:2 imports app, a layer below its own",
         ),
         (
             layer_violations,
             "backends/base.py",
-            "from settled import chords",
-            "backends.base:1 imports chords outside a function",
+            "from settled import results",
+            "backends.base:1 imports results, a layer below its own",
         ),
         (
             layer_violations,
@@ -302,7 +297,9 @@ def _plant(package: Path, files: dict[str, str]) -> Path:
     ],
 )
 def test_a_planted_violation_is_found(tmp_path, rule, file, text, found):
-    package = _plant(tmp_path / "settled", {"__init__.py": "", "chords.py": "", "waiting.py": "", file: text})
+    package = _plant(
+        tmp_path / "settled", {"__init__.py": "", "chords.py": "", "app.py": "", "results.py": "", file: text}
+    )
     assert rule(package) == [found]
 
 

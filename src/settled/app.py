@@ -6,7 +6,6 @@ import importlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from importlib.metadata import entry_points
 from typing import TypeAlias, cast
 
@@ -84,7 +83,9 @@ class App:
     def __init__(self, url: str | None = None, *, send: Send | None = None, **conf: object) -> None:
         unknown = sorted(set(conf) - KNOWN_SETTINGS)
         if unknown:
-            raise ConfigurationError(f"no setting {', '.join(unknown)}; there are {', '.join(sorted(KNOWN_SETTINGS))}")
+            raise ConfigurationError(
+                f"no setting {', '.join(unknown)}; there are {', '.join(sorted(KNOWN_SETTINGS))}"
+            )
         self.url = str(url or conf.get("result_backend") or os.environ.get("SETTLED_BACKEND") or DEFAULT_URL)
         self.conf = Settings({**conf, "result_backend": self.url})
         self.send = send
@@ -124,7 +125,11 @@ class App:
         return f"<App {parse(self.url).redacted()}>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return partial(App, **self._given), (self.url,)
+        return _rebuilt, (self.url, self._given)
+
+
+def _rebuilt(url: str, conf: Mapping[str, object]) -> App:
+    return App(url, send=None, **conf)
 
 
 class BoundSignature:
@@ -137,7 +142,9 @@ class BoundSignature:
     def apply_async(self, args: Sequence[object] = (), *, task_id: str) -> AsyncResult[object]:
         """Send the task with `args` before the signature's own arguments; its handle."""
         if self.app.send is None:
-            raise ConfigurationError("this app cannot send tasks: give App(send=...), or use settled.Executor")
+            raise ConfigurationError(
+                "this app cannot send tasks: give App(send=...), or use settled.Executor"
+            )
         self.app.send(self.signature, args, task_id)
         return self.app.AsyncResult(task_id)
 
@@ -162,7 +169,7 @@ class ChordUnlock:
     def _poll(self, args: Sequence[object], kwargs: Mapping[str, object], countdown: float) -> None:
         group_id, body = cast("tuple[str, Mapping[str, object]]", args)
         members = [str(form[0][0]) for form in cast("list[list[list[object]]]", kwargs["result"])]
-        policy = FailurePolicy(kwargs.get("on_failure") or FailurePolicy.ALL)
+        policy = FailurePolicy(str(kwargs.get("on_failure") or FailurePolicy.ALL))
         try:
             finished = chords.unlock(self._app.backend, group_id, members, body, policy)
         except Exception:
@@ -180,7 +187,9 @@ def engine_class(url: str) -> type[BaseBackend]:
         found = entry_points(group=ENTRY_POINTS, name=scheme)
         if not found:
             known = sorted({*ENGINES, *(point.name for point in entry_points(group=ENTRY_POINTS))})
-            raise ConfigurationError(f"no engine for {scheme}://; there are {', '.join(f'{name}://' for name in known)}")
+            raise ConfigurationError(
+                f"no engine for {scheme}://; there are {', '.join(f'{name}://' for name in known)}"
+            )
         return cast("type[BaseBackend]", next(iter(found)).load())
     module, _, name = target.partition(":")
     try:

@@ -50,7 +50,9 @@ class Outcome:
 
     __slots__ = ("error", "state", "task_id", "value")
 
-    def __init__(self, task_id: str, state: str, value: object = None, error: Exception | None = None) -> None:
+    def __init__(
+        self, task_id: str, state: str, value: object = None, error: Exception | None = None
+    ) -> None:
         self.task_id = task_id
         self.state = state
         self.value = value
@@ -114,7 +116,9 @@ def dispatch(backend: BaseBackend, group_id: str, claim: Claim) -> bool:
             if not _deliver(backend, state, claim):
                 return False
     except Exception:
-        log.exception("the body of chord %s could not be sent; it is tried again in %s s", group_id, claim.lease)
+        log.exception(
+            "the body of chord %s could not be sent; it is tried again in %s s", group_id, claim.lease
+        )
         return False
     backend.call(backend.do_finish_chord, group_id)
     return True
@@ -168,12 +172,18 @@ def _outcome(backend: BaseBackend, task_id: str, meta: Meta | None) -> Outcome:
     value = backend.result_of(meta)
     if meta["status"] == SUCCESS:
         return Outcome(task_id, SUCCESS, value)
-    error = value if isinstance(value, Exception) else SettledError(f"task {task_id!r} failed: {value!r:.200}")
+    error = (
+        value if isinstance(value, Exception) else SettledError(f"task {task_id!r} failed: {value!r:.200}")
+    )
     return Outcome(task_id, str(meta["status"]), error=error)
 
 
 def unlock(
-    backend: BaseBackend, group_id: str, members: Sequence[str], body: Mapping[str, object], policy: FailurePolicy
+    backend: BaseBackend,
+    group_id: str,
+    members: Sequence[str],
+    body: Mapping[str, object],
+    policy: FailurePolicy,
 ) -> bool:
     """One poll of a chord on a store that cannot count: recompute it from the records, dispatch if due.
 
@@ -181,7 +191,8 @@ def unlock(
     """
     metas = backend.read_many(tuple(dict.fromkeys(members)))
     parts = tuple(
-        str(metas[task_id]["status"]) if task_id in metas and is_ready(metas[task_id]) else None for task_id in members
+        str(metas[task_id]["status"]) if task_id in metas and is_ready(metas[task_id]) else None
+        for task_id in members
     )
     chord = Chord(group_id, tuple(members), backend.encode(dict(body)), body_id_of(body, group_id), policy)
     state = ChordState(chord, parts, False)

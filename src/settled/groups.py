@@ -135,7 +135,8 @@ class ResultSet:
         """How many of the tasks have succeeded; those of nested groups counted one by one."""
         self._load()
         return sum(
-            each.completed_count() if isinstance(each, ResultSet) else each.successful() for each in self.results
+            each.completed_count() if isinstance(each, ResultSet) else each.successful()
+            for each in self.results
         )
 
     def maybe_throw(self, propagate: bool = True) -> None:
@@ -190,7 +191,8 @@ class ResultSet:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ResultSet) and other.results == self.results
 
-    __hash__ = None  # type: ignore[assignment]
+    def __hash__(self) -> int:
+        raise TypeError("a plain set of results can change and has no hash; a GroupResult has")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} [{', '.join(str(each) for each in self.results[:5])}{'...' * (len(self) > 5)}]>"
@@ -235,7 +237,9 @@ class GroupResult(ResultSet):
     def as_tuple(self) -> tuple[object, object]:
         """The stored form: `((id, parent's form), [members' forms])`."""
         parent = self.parent
-        return (self.id, None if parent is None else parent.as_tuple()), [each.as_tuple() for each in self.results]
+        return (self.id, None if parent is None else parent.as_tuple()), [
+            each.as_tuple() for each in self.results
+        ]
 
     def save(self, backend: BaseBackend | None = None) -> None:
         """Store the members under the group's id, so that `restore` finds them from anywhere."""

@@ -8,7 +8,7 @@ All times are seconds: durations from now, points in time as UTC seconds since t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Literal, TypeAlias
 from uuid import UUID
 
@@ -115,7 +115,7 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
         return self.landed
 
 
-class FailurePolicy(str, Enum):
+class FailurePolicy(StrEnum):
     """What a chord does about header tasks that fail or are revoked."""
 
     FIRST = "first"  # the body fails as soon as the first part has failed

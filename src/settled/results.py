@@ -89,7 +89,9 @@ class ResultBase(Generic[T]):
             self.keep(self.backend.outcome_meta(future.result()))
 
     def then(
-        self, callback: Callable[[ResultBase[T]], object], on_error: Callable[[ResultBase[T]], object] | None = None
+        self,
+        callback: Callable[[ResultBase[T]], object],
+        on_error: Callable[[ResultBase[T]], object] | None = None,
     ) -> None:
         """Call `callback(self)` when the task has succeeded, `on_error(self)` when it has not.
 
@@ -186,14 +188,14 @@ class ResultBase(Generic[T]):
         """Handles of the tasks that this task has sent; empty before it is ready."""
         stored = self._load().get("children") or ()
         app = self.backend.app
-        return [cast("AnyResult", result_from_tuple(child, app)) for child in cast("list[object]", stored)]
+        return [result_from_tuple(child, app) for child in cast("list[object]", stored)]
 
     def collect(self, timeout: float | None = None) -> Iterator[tuple[AnyResult, object]]:
         """Yield (handle, value) of this task, its children, theirs and so on, each when it is ready.
 
         `timeout` seconds are for each task. Breadth first, parents before children.
         """
-        todo: deque[AnyResult] = deque([self])
+        todo: deque[AnyResult] = deque([cast("ResultBase[object]", self)])
         while todo:
             node = todo.popleft()
             yield node, node.get(timeout=timeout)
@@ -250,7 +252,13 @@ class EagerResult(AsyncResult[T]):
         self.id = checked_id(id)
         self.parent = None
         self._held = ret_value
-        self._meta = {"status": state, "result": None, "traceback": traceback, "children": [], "task_id": self.id}
+        self._meta = {
+            "status": state,
+            "result": None,
+            "traceback": traceback,
+            "children": [],
+            "task_id": self.id,
+        }
 
     def _value(self, propagate: bool) -> T:
         if propagate and self.state in PROPAGATE_STATES and isinstance(self._held, BaseException):
@@ -274,7 +282,9 @@ class EagerResult(AsyncResult[T]):
         return Presence.PENDING if self.state == PENDING else Presence.STORED
 
     def then(
-        self, callback: Callable[[ResultBase[T]], object], on_error: Callable[[ResultBase[T]], object] | None = None
+        self,
+        callback: Callable[[ResultBase[T]], object],
+        on_error: Callable[[ResultBase[T]], object] | None = None,
     ) -> None:
         _Then(self, callback, on_error)(self._meta or {})
 

@@ -43,7 +43,9 @@ class Location(msgspec.Struct, frozen=True):
 def parse(url: object) -> Location:
     """Cut `url` into its parts, or ConfigurationError saying what is wrong with it."""
     if not isinstance(url, str):
-        raise ConfigurationError(f"a backend URL is a str such as 'sqlite:///results.db', not {type(url).__name__}")
+        raise ConfigurationError(
+            f"a backend URL is a str such as 'sqlite:///results.db', not {type(url).__name__}"
+        )
     scheme, found, _ = url.partition("://")
     if not found or not scheme:
         raise ConfigurationError(

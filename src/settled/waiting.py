@@ -141,11 +141,8 @@ class Watcher:
         finally:
             self.discard(waiter)
 
-    def each(
-        self, task_ids: Sequence[str], timeout: float | None
-    ) -> Iterator[tuple[str, Answer]]:
-        """Yield (id, outcome) of each of these ids as it becomes ready. TimeoutError after `timeout` seconds.
-        """
+    def each(self, task_ids: Sequence[str], timeout: float | None) -> Iterator[tuple[str, Answer]]:
+        """Yield (id, outcome) of each of these ids as it becomes ready. TimeoutError after `timeout` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         arrived: queue.SimpleQueue[tuple[str, Answer]] = queue.SimpleQueue()
         waiters: dict[str, Waiter] = {}
@@ -164,7 +161,9 @@ class Watcher:
                     task_id, outcome = arrived.get(timeout=left)
                 except queue.Empty:
                     shown = ", ".join(itertools.islice(missing, 3))
-                    raise TimeoutError(f"{len(missing)} tasks were not ready within {timeout} s: {shown}...") from None
+                    raise TimeoutError(
+                        f"{len(missing)} tasks were not ready within {timeout} s: {shown}..."
+                    ) from None
                 del missing[task_id], waiters[task_id]
                 yield task_id, outcome
         finally:
@@ -320,7 +319,9 @@ class Watcher:
 
     def _give_up(self, cause: Exception) -> None:
         """Nothing more will be pushed or read: say so to everyone who waits."""
-        error = cause if isinstance(cause, SettledError) else StoreError(f"waiting for results failed: {cause!r}")
+        error = (
+            cause if isinstance(cause, SettledError) else StoreError(f"waiting for results failed: {cause!r}")
+        )
         if error is not cause:
             error.__cause__ = cause
         for task_id in list(self._waiters):
@@ -403,9 +404,7 @@ class _AsyncDelivery:
         _hand_over(self.loop, [(self.future, outcome)])
 
 
-def _hand_over(
-    loop: asyncio.AbstractEventLoop, batch: list[tuple[asyncio.Future[Answer], Answer]]
-) -> None:
+def _hand_over(loop: asyncio.AbstractEventLoop, batch: list[tuple[asyncio.Future[Answer], Answer]]) -> None:
     def resolve() -> None:
         for future, outcome in batch:
             if not future.done():

@@ -134,7 +134,9 @@ class KeyValueBarrier(Engine):
         if found is None:
             return None
         header, count = found
-        chord = Chord(group_id, tuple(header.members), header.body, header.body_id, FailurePolicy(header.policy))
+        chord = Chord(
+            group_id, tuple(header.members), header.body, header.body_id, FailurePolicy(header.policy)
+        )
         parts = count.parts.ljust(len(header.members), _OPEN)
         return ChordState(chord, tuple(_STATE.get(letter) for letter in parts), count.done)
 
@@ -145,7 +147,9 @@ class KeyValueBarrier(Engine):
         wanted = tuple(dict.fromkeys(found[0].members if task_ids is None else task_ids))
         states = {task_id: meta["status"] for task_id, meta in self._metas(wanted).items()}
         return self.count_parts(
-            group_id, {task_id: str(state) for task_id, state in states.items() if state in READY_STATES}, claim
+            group_id,
+            {task_id: str(state) for task_id, state in states.items() if state in READY_STATES},
+            claim,
         )
 
     def _metas(self, task_ids: Sequence[str]) -> Mapping[str, Mapping[str, object]]:
@@ -219,7 +223,9 @@ class KeyValueBarrier(Engine):
     def count_expired(self, task_id: str) -> None:
         """Count an expiring record as EXPIRED in every open chord that it is a member of."""
         index = self.get(self._index_key()) if self.capabilities.chords else None
-        for group_id in _decoded(self._index_key(), index, _OpenChords).group_ids if index is not None else ():
+        for group_id in (
+            _decoded(self._index_key(), index, _OpenChords).group_ids if index is not None else ()
+        ):
             self.count_parts(group_id, {task_id: "EXPIRED"}, None)
 
     # -- chords without compare-and-set --------------------------------------------------------
@@ -228,7 +234,9 @@ class KeyValueBarrier(Engine):
         """The members of a chord whose header was saved as a group."""
         group = cast("BaseBackend", self).restore_group(group_id)
         if group is None:
-            raise ConfigurationError(f"chord {group_id!r} cannot be counted: its group was never saved, or has expired")
+            raise ConfigurationError(
+                f"chord {group_id!r} cannot be counted: its group was never saved, or has expired"
+            )
         return [result.id for result in group.results]  # type: ignore[attr-defined]
 
     def unlock(self, group_id: str, members: Sequence[str], body: object) -> bool:
@@ -255,7 +263,9 @@ class KeyValueBarrier(Engine):
 
 def _decoded(key: bytes | str, payload: bytes | str, kind: type[S]) -> S:
     try:
-        return msgspec.msgpack.decode(payload.encode("latin-1") if isinstance(payload, str) else payload, type=kind)
+        return msgspec.msgpack.decode(
+            payload.encode("latin-1") if isinstance(payload, str) else payload, type=kind
+        )
     except msgspec.DecodeError as exc:
         raise CorruptRecord(f"the document under {key!r} is damaged: {exc}") from exc
 

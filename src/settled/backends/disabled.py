@@ -14,7 +14,9 @@ class DisabledBackend(BaseBackend):
     default_url = "disabled://"
     persistent = False
 
-    def store_result(self, task_id: str, result: object, status: str, *args: object, **kwargs: object) -> Settled:
+    def store_result(
+        self, task_id: str, result: object, status: str, *args: object, **kwargs: object
+    ) -> Settled:
         """Store nothing; never lands."""
         return Settled(False, "PENDING")
 

@@ -187,7 +187,9 @@ class KeyValueStoreBackend(KeyValueBarrier, BaseBackend):
         self.delete(self.get_key_for_group(group_id))
 
     def do_query(self, query: Query) -> Iterator[Row]:
-        found = sorted(filter(None, map(self._row, self._task_ids())), key=lambda row: row.created, reverse=True)
+        found = sorted(
+            filter(None, map(self._row, self._task_ids())), key=lambda row: row.created, reverse=True
+        )
         matching = (row for row in found if _matches(row, query))
         return (row for row, _ in zip(matching, range(query.limit), strict=False))
 

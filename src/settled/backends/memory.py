@@ -67,7 +67,9 @@ class MemoryBackend(BaseBackend):
     def __init__(self, app: Application, *args: object, **kwargs: object) -> None:
         super().__init__(app, *args, **kwargs)  # type: ignore[arg-type]
         if self.location.host or self.location.path:
-            raise ConfigurationError(f"memory:// takes no path: for a file write 'sqlite:///...', not {self.url}")
+            raise ConfigurationError(
+                f"memory:// takes no path: for a file write 'sqlite:///...', not {self.url}"
+            )
         self._store = threading.RLock()
         self._records: dict[str, _Record] = {}
         self._tombstones: dict[str, tuple[Gone, float]] = {}
@@ -167,7 +169,11 @@ class MemoryBackend(BaseBackend):
         self._tombstones = {key: held for key, held in self._tombstones.items() if held[1] > now}
         self._groups = {key: held for key, held in self._groups.items() if held[1] is None or held[1] > now}
         self._leases = {key: held for key, held in self._leases.items() if held[1] > now}
-        old = [key for key, held in self._chords.items() if held.done is not None and held.done + TOMBSTONE_LIFE < now]
+        old = [
+            key
+            for key, held in self._chords.items()
+            if held.done is not None and held.done + TOMBSTONE_LIFE < now
+        ]
         for key in old:
             del self._chords[key]
 

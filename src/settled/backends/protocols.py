@@ -53,7 +53,9 @@ def in_seconds(value: object, what: str) -> float | None:
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or value < 0:
-        raise ConfigurationError(f"{what} must be a number of seconds, 0 or more, or a timedelta, not {value!r:.80}")
+        raise ConfigurationError(
+            f"{what} must be a number of seconds, 0 or more, or a timedelta, not {value!r:.80}"
+        )
     return float(value)
 
 

@@ -69,7 +69,9 @@ class Reader(Engine):
         self.expires = in_seconds(setting(conf, "result_expires", DEFAULT_EXPIRES), "result_expires")
         self.failure_expires = in_seconds(setting(conf, "result_failure_expires"), "result_failure_expires")
         self.extended = bool(setting(conf, "result_extended", False))
-        limit = max_cached_results if max_cached_results is not None else setting(conf, "result_cache_max", -1)
+        limit = (
+            max_cached_results if max_cached_results is not None else setting(conf, "result_cache_max", -1)
+        )
         self._cache = ResultCache(int(limit))  # type: ignore[call-overload]
         self._watcher: Watcher | None = None
         self._lock = threading.Lock()
@@ -84,7 +86,9 @@ class Reader(Engine):
 
     def __reduce__(self) -> tuple[object, ...]:
         serializer, max_cached, accept, kwargs = self._given
-        build = partial(type(self), serializer=serializer, max_cached_results=max_cached, accept=accept, **kwargs)  # type: ignore[arg-type]
+        build = partial(
+            type(self), serializer=serializer, max_cached_results=max_cached, accept=accept, **kwargs
+        )  # type: ignore[arg-type]
         return build, (self.app,)
 
     # -- bytes and values ----------------------------------------------------------------------
@@ -303,7 +307,9 @@ class Reader(Engine):
 
 def _gone(task_id: str, why: Gone) -> SettledError:
     if why is Gone.EXPIRED:
-        return ResultExpired(f"the result of task {task_id!r} has expired: read it sooner or raise result_expires")
+        return ResultExpired(
+            f"the result of task {task_id!r} has expired: read it sooner or raise result_expires"
+        )
     return ResultForgotten(f"the result of task {task_id!r} was forgotten")
 
 

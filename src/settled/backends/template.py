@@ -180,7 +180,9 @@ class BaseBackend(Writer):
 
         A header task that adds to its own chord does so before it is settled itself.
         """
-        size = self.call(self.do_grow_chord, checked_id(group_id, "group id"), [checked_id(m) for m in members])
+        size = self.call(
+            self.do_grow_chord, checked_id(group_id, "group id"), [checked_id(m) for m in members]
+        )
         if size is None:
             raise ChordError(f"chord {group_id!r} cannot grow: it is complete, or was never opened")
         return size
@@ -289,7 +291,7 @@ def _group_key(group_id: str) -> str:
 
 def _policy(value: object) -> FailurePolicy:
     try:
-        return FailurePolicy(value or FailurePolicy.ALL)
+        return FailurePolicy(str(value or FailurePolicy.ALL))
     except ValueError as exc:
         known = ", ".join(repr(policy.value) for policy in FailurePolicy)
         raise ConfigurationError(f"on_failure must be one of {known}, not {value!r:.80}") from exc

@@ -11,11 +11,8 @@ from settled.record import checked_id
 
 def result_from_tuple(form: object, app: Application) -> object:
     """The AsyncResult or GroupResult that `as_tuple` described. DecodeError if it describes none."""
-    try:
-        head, members = form  # type: ignore[misc]
-        task_id, parent = head if isinstance(head, (list, tuple)) else (head, None)
-    except (TypeError, ValueError) as exc:
-        raise DecodeError(f"not a stored result handle: {form!r:.80}") from exc
+    head, members = _pair(form)
+    task_id, parent = _pair(head) if isinstance(head, (list, tuple)) else (head, None)
     above = None if parent is None else result_from_tuple(parent, app)
     if members is None:
         return app.AsyncResult(checked_id(task_id), parent=above)  # type: ignore[operator]
@@ -23,3 +20,9 @@ def result_from_tuple(form: object, app: Application) -> object:
         raise DecodeError(f"the members of group {task_id!r:.80} are no list: {members!r:.80}")
     results = [result_from_tuple(member, app) for member in members]
     return app.GroupResult(checked_id(task_id, "group id"), results, parent=above)  # type: ignore[operator]
+
+
+def _pair(form: object) -> tuple[object, object]:
+    if not isinstance(form, (list, tuple)) or len(form) != 2:
+        raise DecodeError(f"not a stored result handle: {form!r:.80}")
+    return form[0], form[1]

@@ -61,7 +61,9 @@ class Writer(Reader):
         current = sys.exc_info()[1]
         error = exc or current
         if error is None:
-            raise ConfigurationError("fail_from_current_stack needs an exception: call it while one is handled")
+            raise ConfigurationError(
+                "fail_from_current_stack needs an exception: call it while one is handled"
+            )
         text = failure.text_of(error if error.__traceback__ else current or error)
         self.mark_as_failure(task_id, error, text)
         return ExceptionInfo(type(error), error, text)
@@ -87,8 +89,10 @@ class Writer(Reader):
         Returns a `Settled`, true if the write landed. A value that cannot be stored settles the
         task as FAILURE with the EncodeError; in an unready state the error is raised.
         """
-        if not isinstance(status, str) or not status:
-            raise ConfigurationError(f"the status of task {task_id!r:.80} must be a non-empty str, not {status!r:.80}")
+        if not isinstance(status, str) or not status:  # type: ignore[redundant-expr]
+            raise ConfigurationError(
+                f"the status of task {task_id!r:.80} must be a non-empty str, not {status!r:.80}"
+            )
         expires = in_seconds(kwargs.pop("expires", None), "expires")
         if kwargs:
             raise ConfigurationError(f"store_result takes no {', '.join(sorted(kwargs))}")
@@ -107,6 +111,10 @@ class Writer(Reader):
         if write.part is not None:
             self.part_counted(write.part.group_id, write.claim if settled.claimed else None)
         return settled
+
+    @abstractmethod
+    def new_claim(self) -> Claim | None:
+        """A claim for one settle; None where this process could not send a body."""
 
     @abstractmethod
     def part_counted(self, group_id: str, claim: Claim | None) -> None:

@@ -34,16 +34,10 @@ def dumps(data: object) -> bytes:
         EncodeError: see `settled.codec.encode`.
     """
     try:
-        if is_plain(data):
-            return _fast_encode(data)
-    except (RecursionError, ValueError, OverflowError):
-        pass  # circular, a lone surrogate, more than 64 bits: lowering says which
-    lowering = Lowering("msgpack")
-    lowered = lowering.lower(data)
-    try:
-        return _fast_encode(lowered)
-    except RecursionError as exc:
-        raise lowering.error_for(data, exc) from exc
+        return _fast_encode(data if is_plain(data) else Lowering("msgpack").lower(data))
+    except (RecursionError, ValueError, OverflowError) as exc:
+        # Circular, a lone surrogate, more than 64 bits: lowering says which, and where.
+        raise Lowering("msgpack").error_for(data, exc) from exc
 
 
 def loads(payload: bytes) -> object:

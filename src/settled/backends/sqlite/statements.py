@@ -1,0 +1,35 @@
+"""Named SQL, kept in `.sql` files beside the code that runs it."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+
+
+def load(filename: str) -> dict[str, str]:
+    """The statements of `filename` by the name in their `-- name:` line, comments left out.
+
+    Parameters are named for the reader and bound by position: in the order in which each name
+    is first seen in its statement.
+    """
+    head, *parts = _NAME.split(_text(filename))
+    if any(line and not line.startswith("--") for line in head.splitlines()):
+        raise ValueError(f"{filename}: a statement stands before the first '-- name:' line")
+    return {name: _bare(sql) for name, sql in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def migrations() -> list[str]:
+    """The migrations' SQL: the first makes version 1 out of an empty file, and so on."""
+    names = sorted(each.name for each in files(__package__).joinpath("migrations").iterdir())
+    return [_text("migrations", name) for name in names if name.endswith(".sql")]
+
+
+def _text(*path: str) -> str:
+    return files(__package__).joinpath(*path).read_text(encoding="utf-8")
+
+
+def _bare(sql: str) -> str:
+    lines = (line for line in sql.splitlines() if not line.lstrip().startswith("--"))
+    return "\n".join(lines).strip().removesuffix(";")
