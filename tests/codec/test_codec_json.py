@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import math
@@ -104,7 +105,7 @@ Point = namedtuple("Point", "x y")
         {Mood.GLAD: Mood.GLAD, Colour.RED: Colour.RED},
         [Text("a"), Real(1.5), True],
         {"money": Money()},
-        {1: "int", None: "none", 1.5: "float", True: "bool"},
+        {2: "int", None: "none", 1.5: "float", True: "bool"},
         math.inf,
         -math.inf,
         {"status": "SUCCESS", "result": [math.inf]},
@@ -200,7 +201,7 @@ class FailsOnce:
 
 
 def test_a_failure_that_does_not_come_again_is_told_all_the_same():
-    with pytest.raises(EncodeError, match="value: cannot store dict .*: not yet"):
+    with pytest.raises(EncodeError, match=r"value: cannot store dict .*: not yet"):
         codec.encode({"result": FailsOnce()}, "json")
 
 
@@ -354,7 +355,5 @@ def test_a_payload_cut_or_changed_anywhere_is_read_or_refused(text, data):
     payload = bytearray(text.encode())
     place = data.draw(st.integers(0, len(payload)))
     payload[place : place + 1] = data.draw(st.binary(max_size=2))
-    try:
+    with contextlib.suppress(DecodeError):
         decoded(bytes(payload))
-    except DecodeError:
-        pass
