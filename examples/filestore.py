@@ -1,4 +1,4 @@
-"""A result backend on plain files: a whole engine, in under sixty lines.
+"""A result backend on plain files: a whole engine, in under sixty lines of code.
 
 from settled.app import App
 app = App("files:///var/tmp/results")        # through the entry-point group settled.engines
@@ -27,11 +27,10 @@ class FileStore(KeyValueStoreBackend):
         return Path(self.location.path)
 
     def path(self, key: bytes) -> Path:
-        # A name may not hold "/" or be too long, so a long key is spread over folders.
+        # Quoting leaves neither "/" nor "+" nor "=" in a name; a long one is spread over folders.
         name = quote_from_bytes(key, safe="")
-        return self.folder.joinpath(
-            *(f"{name[i : i + 200]}{'~' * (i + 200 < len(name))}" for i in range(0, len(name), 200))
-        )
+        *folders, file = [name[i : i + 200] for i in range(0, len(name), 200)]
+        return self.folder.joinpath(*(f"{each}+" for each in folders), f"{file}=")
 
     def get(self, key: bytes) -> bytes | None:
         try:
@@ -57,10 +56,12 @@ class FileStore(KeyValueStoreBackend):
             return unchanged
 
     def keys(self, prefix: bytes) -> Iterator[bytes]:
-        for path in self.folder.rglob(quote_from_bytes(prefix, safe="") + "*"):
-            for file in path.rglob("*") if path.is_dir() else [path]:
-                if file.is_file():
-                    yield unquote_to_bytes("".join(file.relative_to(self.folder).parts).replace("~", ""))
+        for path in self.folder.rglob("*="):
+            key = unquote_to_bytes(
+                "".join(path.relative_to(self.folder).parts).replace("+", "").removesuffix("=")
+            )
+            if key.startswith(prefix):
+                yield key
 
     @contextmanager
     def locked(self) -> Iterator[None]:

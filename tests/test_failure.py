@@ -72,24 +72,22 @@ class Slotted(OSError):
         return self.__secret
 
 
-class Guarded(Exception):
-    """Whatever of this class runs while it is rebuilt fails the test."""
+class Guarded(OSError):
+    """Whatever of this class runs while it is stored or rebuilt fails the test."""
 
     def __new__(cls, token: object) -> Guarded:
         assert token is Guarded
-        return super().__new__(cls, "made")
+        return super().__new__(cls, 2, "No such file")
 
     def __init__(self, token: object) -> None:
         assert token is Guarded
-        vars(self)["size"] = 3
+        BaseException.__dict__["__dict__"].__get__(self)["size"] = 3
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AssertionError(name)
 
     def __getattribute__(self, name: str) -> object:
-        if name in ("args", "__dict__"):
-            raise AssertionError(name)
-        return super().__getattribute__(name)
+        raise AssertionError(name)
 
     @property
     def errno(self) -> int:
@@ -162,9 +160,12 @@ def test_comes_back_as_it_was(exc, serializer):
 
 
 def test_no_code_of_the_class_runs():
-    back = rebuilt(Guarded(Guarded))
+    wire = to_wire(Guarded(Guarded), "Traceback ...")
+    assert wire["settled"]["attributes"] == {"errno": 2, "strerror": "No such file", "size": 3}
+    back = from_wire(through(wire))
     assert type(back) is Guarded
-    assert BaseException.__repr__(back) == "Guarded(StandIn)" or back.size == 3
+    assert to_wire(show_remote(back)) == wire
+    assert text_of(back).startswith("Traceback")
 
 
 def test_a_field_that_was_changed_comes_back_changed():
@@ -191,8 +192,12 @@ def chain() -> Exception:
 def same(a: BaseException | None, b: BaseException | None) -> bool:
     if a is None or b is None:
         return a is b
+    grouped = isinstance(a, BaseExceptionGroup)
+    left, right = [
+        (type(exc), exc.args[:1] + exc.args[1 + grouped :], vars(exc).get("__notes__")) for exc in (a, b)
+    ]
     return (
-        (type(a), a.args, vars(a).get("__notes__")) == (type(b), b.args, vars(b).get("__notes__"))
+        left == right
         and a.__suppress_context__ == b.__suppress_context__
         and same(a.__cause__, b.__cause__)
         and same(*(None if exc.__suppress_context__ else exc.__context__ for exc in (a, b)))
@@ -414,6 +419,7 @@ HUGE = {
     "args": lambda: ValueError(*range(100_000)),
     "list": lambda: ValueError([[0] * 1000] * 1000),
     "int": lambda: ValueError(10**100_000),
+    "unicode": lambda: UnicodeDecodeError("utf-8", b"x" * 10**6, 10**6 - 1, 10**6, "why"),
     "nesting": lambda: ValueError(long_list(10_000)),
     "notes": many_notes,
     "attributes": many_attributes,
@@ -439,7 +445,8 @@ def test_the_size_is_bounded(name):
     back = from_wire(through(wire))
     assert type(back) is type(exc)
     assert len(text_of(exc)) <= Limits().max_traceback
-    assert to_wire(back) == through(wire)
+    if name not in ("chain", "group", "groups", "everything"):
+        assert to_wire(back) == through(wire)
 
 
 def test_a_long_message_keeps_its_beginning():
@@ -542,13 +549,21 @@ class BadText(Exception):
         raise LookupError("no")
 
 
+def test_text_of_what_python_cannot_show():
+    exc = SyntaxError("bad")
+    exc.text, exc.offset = "a b", "one"
+    assert text_of(exc) == (
+        "Traceback (most recent call last):\nSyntaxError: bad\n[What it is linked with is not shown.]\n"
+    )
+
+
 @pytest.mark.parametrize("exc", [BadText("b"), ValueError("v"), Shop("s")])
 def test_text_of_what_is_linked_with_too_much(exc):
     exc.__cause__ = long_chain(100)
     exc.add_note("a note")
     text = text_of(raised(exc, exc.__cause__))
     assert text.startswith("Traceback (most recent call last):\n  File")
-    assert "a note\n[What it is linked with is too much to show.]" in text
+    assert "a note\n[What it is linked with is not shown.]" in text
 
 
 # -- Celery's ------------------------------------------------------------------------------------
@@ -679,7 +694,7 @@ def test_a_class_with_a_metaclass_is_found_without_asking_it(monkeypatch):
         ("UnicodeEncodeError", ("utf-8", [1], 0, 1, "r")),
         ("UnicodeEncodeError", ("utf-8", b"\xff\xff", 0, 1, "r")),
         ("UnicodeEncodeError", ("utf-8", "a", -5, -4, "r")),
-        ("UnicodeTranslateError", ("utf-8", "a", 0, 1, "r")),
+        ("UnicodeTranslateError", ("utf-8", "a", 0, "1", "r")),
         ("UnicodeDecodeError", ()),
     ],
 )
@@ -702,6 +717,8 @@ def test_a_unicode_error_whose_fields_would_crash_the_interpreter(field, exc_typ
         ("BlockingIOError", [1, "a", "b"], {"characters_written": 10**30}),
         ("SyntaxError", ["m", [1, 2]], {"lineno": "x", "text": 7}),
         ("SyntaxError", ["m", "info"], {}),
+        ("SyntaxError", ["m", ["f", 1, 1, "a b", 1, 10**9]], {}),
+        ("SyntaxError", ["m", [7, 10**30, -5, "a b", 1, 2]], {}),
         ("StopIteration", [], {"value": [1]}),
         ("ImportError", [{}], {"name": 7}),
         ("KeyError", [[], []], {}),

@@ -161,7 +161,7 @@ class ChordUnlock:
     def apply_async(
         self, args: Sequence[object], kwargs: Mapping[str, object], countdown: float = 1.0
     ) -> None:
-        """Poll chord `args = (group_id, body)` in `countdown` seconds, then every `interval` (default the same)."""
+        """Poll chord `args = (group_id, body)` in `countdown` seconds, then every `interval`."""
         timer = threading.Timer(countdown, self._poll, (args, kwargs, countdown))
         timer.daemon = True
         timer.start()

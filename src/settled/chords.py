@@ -112,16 +112,15 @@ def dispatch(backend: BaseBackend, group_id: str, claim: Claim) -> bool:
     if state is None or state.done:
         return False
     try:
-        if not _already_dispatched(backend, state.chord.body_id):
-            if not _deliver(backend, state, claim):
-                return False
+        sent = _already_dispatched(backend, state.chord.body_id) or _deliver(backend, state, claim)
     except Exception:
         log.exception(
             "the body of chord %s could not be sent; it is tried again in %s s", group_id, claim.lease
         )
         return False
-    backend.call(backend.do_finish_chord, group_id)
-    return True
+    if sent:
+        backend.call(backend.do_finish_chord, group_id)
+    return sent
 
 
 def _already_dispatched(backend: BaseBackend, body_id: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from typing import Generic, TypeVar, cast
@@ -195,7 +196,8 @@ class ResultSet:
         raise TypeError("a plain set of results can change and has no hash; a GroupResult has")
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} [{', '.join(str(each) for each in self.results[:5])}{'...' * (len(self) > 5)}]>"
+        shown = ", ".join(str(each) for each in self.results[:5])
+        return f"<{type(self).__name__} [{shown}{', ...' if len(self) > 5 else ''}]>"
 
     @property
     def id(self) -> str:
@@ -316,7 +318,7 @@ class AsCompleted(Generic[T]):
             for left in range(len(futures), 0, -1):
                 try:
                     yield await asyncio.wait_for(arrived.get(), _left(deadline))
-                except asyncio.TimeoutError:
+                except builtins.TimeoutError:
                     raise TimeoutError(f"{left} results were not ready within {self._timeout} s") from None
         finally:
             for future in futures:

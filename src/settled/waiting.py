@@ -142,7 +142,7 @@ class Watcher:
             self.discard(waiter)
 
     def each(self, task_ids: Sequence[str], timeout: float | None) -> Iterator[tuple[str, Answer]]:
-        """Yield (id, outcome) of each of these ids as it becomes ready. TimeoutError after `timeout` seconds."""
+        """Yield (id, answer) of each id as it becomes ready. TimeoutError after `timeout` seconds."""
         deadline = None if timeout is None else time.monotonic() + timeout
         arrived: queue.SimpleQueue[tuple[str, Answer]] = queue.SimpleQueue()
         waiters: dict[str, Waiter] = {}

@@ -48,6 +48,7 @@ class KeyValueStoreBackend(KeyValueBarrier, BaseBackend):
                 guarded=swaps,
                 chords=swaps,
                 leases=swaps,
+                durable=cls.persistent,
                 queries=lists,
                 expiry="store" if expires else "cleanup" if lists else "none",
             )

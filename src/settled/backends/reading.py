@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from settled import codec, failure, states
 from settled.backends.cache import ResultCache
@@ -85,11 +84,7 @@ class Reader(Engine):
         return f"<{type(self).__name__} {self.url}>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        serializer, max_cached, accept, kwargs = self._given
-        build = partial(
-            type(self), serializer=serializer, max_cached_results=max_cached, accept=accept, **kwargs
-        )  # type: ignore[arg-type]
-        return build, (self.app,)
+        return _rebuilt, (type(self), self.app, self._given)
 
     # -- bytes and values ----------------------------------------------------------------------
 
@@ -303,6 +298,11 @@ class Reader(Engine):
                 raise TimeoutError(f"{len(missing)} tasks were not ready within {timeout} s")
             if missing:
                 time.sleep(interval)
+
+
+def _rebuilt(kind: Callable[..., object], app: Application, given: tuple[object, ...]) -> object:
+    serializer, max_cached, accept, kwargs = given
+    return kind(app, serializer, max_cached, accept, **cast("dict[str, object]", kwargs))
 
 
 def _gone(task_id: str, why: Gone) -> SettledError:

@@ -224,13 +224,13 @@ class BaseBackend(Writer):
             unlock = tasks["celery.chord_unlock"]  # type: ignore[index]
         except (KeyError, TypeError) as exc:
             raise ConfigurationError(
-                f"{self.url} cannot count chord parts and the app has no task 'celery.chord_unlock' to poll with"
+                f"{self.url} cannot count chord parts, and the app has no task celery.chord_unlock to poll with"
             ) from exc
         kwargs["result"] = [each.as_tuple() for each in result or ()]
         unlock.apply_async((group_id, body), kwargs, countdown=countdown)
 
     def sweep(self) -> int:
-        """Dispatch chords that are complete and were left undispatched; how many. Cheap when there are none."""
+        """Dispatch chords that were left complete and undispatched; how many. Cheap if there are none."""
         return chords.sweep(self)
 
     def new_claim(self) -> Claim | None:

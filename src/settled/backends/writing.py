@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from abc import abstractmethod
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import NamedTuple
 
-from settled import chords, failure, states
-from settled.backends.protocols import Result, field, in_seconds, setting, text_field
+from settled import failure, states
+from settled.backends.protocols import field, in_seconds, setting, text_field
 from settled.backends.reading import Reader
 from settled.errors import ConfigurationError, EncodeError, TaskRevokedError
 from settled.record import Claim, Meta, Part, Settle, Settled, checked_id
@@ -139,7 +139,7 @@ class Writer(Reader):
             "result": self.encode_result(result, status),
             "traceback": None if traceback is None else str(traceback),
             "children": [],
-            "date_done": datetime.now(timezone.utc).isoformat() if ready else None,
+            "date_done": datetime.now(UTC).isoformat() if ready else None,
             "task_id": task_id,
         }
         if expires is None:

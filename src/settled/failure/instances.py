@@ -15,6 +15,7 @@ from settled.failure.limits import StandIn
 from settled.failure.parts import is_native, set_attributes, set_part
 
 _MAX_QUALNAME: Final = 1000
+_MAX_PLACE: Final = 1_000_000  # of a line in its file, of a character in its line
 _MODULE: Final = vars(ModuleType)
 _TYPE: Final = vars(type)
 _UNICODE: Final[dict[type, type]] = {
@@ -67,6 +68,8 @@ def new_exception(
         exc = _new(base, cls, args)
     set_part(exc, "args", args)
     set_attributes(exc, attributes)
+    if base is SyntaxError:
+        _check_syntax_error(exc)
     return exc
 
 
@@ -78,6 +81,18 @@ def _new(base: type[BaseException], cls: type[Exception], args: tuple[object, ..
     except (TypeError, ValueError, OverflowError):
         exc = base.__new__(cls)
     return exc if type(exc) is cls else base.__new__(cls)
+
+
+def _check_syntax_error(exc: Exception) -> None:
+    """Clear the fields with which the traceback module fails, or draws carets without end."""
+    fields = vars(SyntaxError)
+    for name in ("filename", "text"):
+        if not isinstance(fields[name].__get__(exc), str):
+            fields[name].__set__(exc, None)
+    for name in ("lineno", "offset", "end_lineno", "end_offset"):
+        value = fields[name].__get__(exc)
+        if not isinstance(value, int) or not -1 <= value <= _MAX_PLACE:
+            fields[name].__set__(exc, None)
 
 
 def _new_unicode_error(

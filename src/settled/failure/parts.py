@@ -6,10 +6,11 @@ runs here. Everything goes through the descriptors that the interpreter itself m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from types import GetSetDescriptorType, MemberDescriptorType
+from collections.abc import Iterator, Sequence
+from types import GetSetDescriptorType, MemberDescriptorType, TracebackType
 from typing import Any, Final
 
+from settled.errors import RemoteError
 from settled.failure.limits import clean
 
 NOTES: Final = "__notes__"
@@ -30,6 +31,31 @@ def args_of(exc: BaseException) -> tuple[object, ...]:
     """`exc.args`."""
     args: tuple[object, ...] = _BASE["args"].__get__(exc)
     return args
+
+
+def linked_by(exc: BaseException, name: str) -> BaseException | None:
+    """`__cause__` or `__context__`."""
+    linked: BaseException | None = _BASE[name].__get__(exc)
+    return linked
+
+
+def hides_context(exc: BaseException) -> bool:
+    """`__suppress_context__`."""
+    return bool(_BASE["__suppress_context__"].__get__(exc))
+
+
+def traceback_of(exc: BaseException) -> TracebackType | None:
+    """`__traceback__`."""
+    trace: TracebackType | None = _BASE["__traceback__"].__get__(exc)
+    return trace
+
+
+def members_of(exc: BaseException) -> Sequence[BaseException]:
+    """The members of an exception group, or of a RemoteError that stands for one."""
+    if isinstance(exc, BaseExceptionGroup):
+        members: tuple[BaseException, ...] = vars(BaseExceptionGroup)["exceptions"].__get__(exc)
+        return members
+    return exc.exceptions if isinstance(exc, RemoteError) else ()
 
 
 def set_part(exc: BaseException, name: str, value: object) -> None:

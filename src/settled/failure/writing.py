@@ -20,7 +20,17 @@ from settled.failure.limits import (
     cut_middle,
     describe,
 )
-from settled.failure.parts import TRACEBACK, args_of, attributes_of, dict_of, notes_of
+from settled.failure.parts import (
+    TRACEBACK,
+    args_of,
+    attributes_of,
+    dict_of,
+    hides_context,
+    linked_by,
+    members_of,
+    notes_of,
+    traceback_of,
+)
 
 MAX_NAME: Final = 256
 MAX_BASES: Final = 16
@@ -114,7 +124,7 @@ class _Writer:
         own["attributes"] = self._attributes(attributes, stand_ins)
         own["notes"] = self._notes(exc, stand_ins)
         own["traceback"] = self._traceback(exc, depth, traceback)
-        own["suppress_context"] = exc.__suppress_context__
+        own["suppress_context"] = hides_context(exc)
         self._links(exc, depth, own)
         own["stand_ins"] = stand_ins
         self._open.discard(id(exc))
@@ -126,13 +136,11 @@ class _Writer:
 
     def _args(self, exc: BaseException, args: tuple[object, ...], stand_ins: list[str]) -> list[object]:
         portion = self._portion()
-        kept = [self._fit(arg, portion, f"args.{i}", stand_ins) for i, arg in enumerate(self._first(args))]
-        if isinstance(exc, BaseExceptionGroup) and len(kept) > 1:
+        if isinstance(exc, BaseExceptionGroup) and len(args) > 1:
             # The members are stored as such; this is what Celery's own reader shows.
-            kept[1] = [cut(describe(member), 200) for member in exc.exceptions[:16]]
-            if "args.1" in stand_ins:
-                stand_ins.remove("args.1")
-        return kept
+            shown = [cut(describe(member), 200) for member in members_of(exc)[:16]]
+            args = (args[0], shown, *args[2:])
+        return [self._fit(arg, portion, f"args.{i}", stand_ins) for i, arg in enumerate(self._first(args))]
 
     def _first(self, values: Iterable[object]) -> list[object]:
         values = list(values)
@@ -169,8 +177,9 @@ class _Writer:
 
     def _traceback(self, exc: BaseException, depth: int, given: str | None) -> str | None:
         text = given if given is not None else dict_of(exc).get(TRACEBACK)
-        if text is None and depth and exc.__traceback__ is not None:
-            frames = traceback_module.format_tb(exc.__traceback__)
+        trace = traceback_of(exc)
+        if text is None and depth and trace is not None:
+            frames = traceback_module.format_tb(trace)
             text = "Traceback (most recent call last):\n" + "".join(frames)
         if not isinstance(text, str):
             return None
@@ -179,15 +188,15 @@ class _Writer:
         return text
 
     def _links(self, exc: BaseException, depth: int, own: dict[str, object]) -> None:
-        context = None if exc.__suppress_context__ else exc.__context__
+        context = None if hides_context(exc) else linked_by(exc, "__context__")
         cut_links = []
-        for name, linked in (("cause", exc.__cause__), ("context", context)):
+        for name, linked in (("cause", linked_by(exc, "__cause__")), ("context", context)):
             if linked is not None and self._may_follow(linked, depth):
                 own[name] = self.write(linked, depth + 1, None)
             elif linked is not None:
                 cut_links.append(name)
         own["cut"] = cut_links
-        members = exc.exceptions if isinstance(exc, BaseExceptionGroup | RemoteError) else ()
+        members = members_of(exc)
         written = []
         for member in members:
             if not self._may_follow(member, depth):

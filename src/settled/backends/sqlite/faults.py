@@ -44,7 +44,9 @@ def unusable(path: str) -> ConfigurationError | None:
     """Why there can be no database at `path`, or None."""
     parent = os.path.dirname(path)
     if os.path.isdir(path):
-        return ConfigurationError(f"{path} is a directory: name a file in it, such as {path.rstrip('/')}/results.db")
+        return ConfigurationError(
+            f"{path} is a directory: name a file in it, such as {path.rstrip('/')}/results.db"
+        )
     if os.path.isdir(parent):
         return None
     if os.path.exists(parent):
@@ -57,7 +59,9 @@ def _cannot_open(exc: apsw.Error, path: str) -> SettledError:
     if known is not None:
         return known
     try:
-        too_long = len(os.fsencode(os.path.basename(path))) > os.pathconf(os.path.dirname(path), "PC_NAME_MAX")
+        too_long = len(os.fsencode(os.path.basename(path))) > os.pathconf(
+            os.path.dirname(path), "PC_NAME_MAX"
+        )
     except OSError:
         too_long = False
     if too_long:

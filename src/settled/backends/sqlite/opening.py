@@ -51,7 +51,9 @@ def connect(path: str, durability: str) -> apsw.Connection:
     try:
         db.set_busy_timeout(0)  # Store waits instead: fairly, and where gevent can switch
         if db.readonly("main"):
-            raise StoreError(f"{path} is read-only for user id {os.geteuid()}: results cannot be stored in it")
+            raise StoreError(
+                f"{path} is read-only for user id {os.geteuid()}: results cannot be stored in it"
+            )
         schema.prepare(db, path)
         db.pragma("synchronous", durability)
         db.pragma("cache_size", -CACHE_KIB)
