@@ -347,6 +347,14 @@ class BadMapping(dict):
         raise LookupError("no")
 
 
+class Proxy:
+    """Like a framework's `request` outside of a request."""
+
+    @property
+    def __class__(self):
+        raise RuntimeError("outside of a request")
+
+
 class TypeNamedList:
     pass
 
@@ -354,8 +362,11 @@ class TypeNamedList:
 TypeNamedList.__name__ = "list"
 
 
-@pytest.mark.parametrize("value", [BadRepr(), BadMapping(a=BadRepr()), TypeNamedList(), [BadRepr()] * 40])
-def test_a_repr_that_fails(value):
+@pytest.mark.parametrize(
+    "make", [BadRepr, lambda: BadMapping(a=BadRepr()), TypeNamedList, lambda: [BadRepr()] * 40, Proxy]
+)
+def test_a_repr_that_fails(make):
+    value = make()
     back = rebuilt(ValueError(value))
     assert isinstance(back.args[0], StandIn)
     assert len(back.args[0]) < 1000
@@ -445,7 +456,7 @@ def test_the_size_is_bounded(name):
     back = from_wire(through(wire))
     assert type(back) is type(exc)
     assert len(text_of(exc)) <= Limits().max_traceback
-    if name not in ("chain", "group", "groups", "everything"):
+    if name not in ("unicode", "chain", "group", "groups", "everything"):
         assert to_wire(back) == through(wire)
 
 
@@ -505,8 +516,8 @@ def test_names_are_bounded_and_odd_attributes_left_out():
 
 def test_notes_of_any_kind():
     exc = ValueError()
-    exc.__notes__ = ("tuple", 7, "\ud800")
-    assert rebuilt(exc).__notes__ == ["tuple", "7", "\\ud800"]
+    exc.__notes__ = ("tuple", 7, "\ud800", Proxy())
+    assert rebuilt(exc).__notes__[:3] == ["tuple", "7", "\\ud800"]
     exc.__notes__ = "no list"
     assert not hasattr(rebuilt(exc), "__notes__")
 

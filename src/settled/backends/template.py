@@ -224,7 +224,7 @@ class BaseBackend(Writer):
             unlock = tasks["celery.chord_unlock"]  # type: ignore[index]
         except (KeyError, TypeError) as exc:
             raise ConfigurationError(
-                f"{self.url} cannot count chord parts, and the app has no task celery.chord_unlock to poll with"
+                f"{self.url} cannot count chord parts, and the app has no task celery.chord_unlock to poll"
             ) from exc
         kwargs["result"] = [each.as_tuple() for each in result or ()]
         unlock.apply_async((group_id, body), kwargs, countdown=countdown)

@@ -1,7 +1,8 @@
 """The parts of an exception object, read and written past any code of its class.
 
 A user's class may have properties, `__setattr__`, `__new__` and `__init__` of its own; none of them
-runs here. Everything goes through the descriptors that the interpreter itself made.
+runs here. Everything goes through the descriptors that the interpreter itself made, and types are
+asked for with `type()`, because `isinstance` asks a proxy for its `__class__`, which may raise.
 """
 
 from __future__ import annotations
@@ -52,10 +53,10 @@ def traceback_of(exc: BaseException) -> TracebackType | None:
 
 def members_of(exc: BaseException) -> Sequence[BaseException]:
     """The members of an exception group, or of a RemoteError that stands for one."""
-    if isinstance(exc, BaseExceptionGroup):
+    if issubclass(type(exc), BaseExceptionGroup):
         members: tuple[BaseException, ...] = vars(BaseExceptionGroup)["exceptions"].__get__(exc)
         return members
-    return exc.exceptions if isinstance(exc, RemoteError) else ()
+    return exc.exceptions if type(exc) is RemoteError else ()
 
 
 def set_part(exc: BaseException, name: str, value: object) -> None:
@@ -104,7 +105,7 @@ def attributes_of(exc: BaseException) -> dict[str, object]:
     found.pop(NOTES, None)
     found.pop(TRACEBACK, None)
     content = found.get("object")
-    if isinstance(exc, UnicodeError) and isinstance(content, str) and clean(content) != content:
+    if issubclass(type(exc), UnicodeError) and type(content) is str and clean(content) != content:
         found["object"] = content.encode("utf-8", "surrogatepass")
     return found
 

@@ -136,7 +136,7 @@ class _Writer:
 
     def _args(self, exc: BaseException, args: tuple[object, ...], stand_ins: list[str]) -> list[object]:
         portion = self._portion()
-        if isinstance(exc, BaseExceptionGroup) and len(args) > 1:
+        if issubclass(type(exc), BaseExceptionGroup) and len(args) > 1:
             # The members are stored as such; this is what Celery's own reader shows.
             shown = [cut(describe(member), 200) for member in members_of(exc)[:16]]
             args = (args[0], shown, *args[2:])
@@ -168,10 +168,10 @@ class _Writer:
         return kept
 
     def _notes(self, exc: BaseException, stand_ins: list[str]) -> list[object]:
-        notes = [note for note in notes_of(exc) if not isinstance(note, RemoteTraceback)]
+        notes = [note for note in notes_of(exc) if type(note) is not RemoteTraceback]
         portion = self._portion()
         return [
-            self._fit(note if isinstance(note, str) else describe(note), portion, f"notes.{i}", stand_ins)
+            self._fit(_as_note(note), portion, f"notes.{i}", stand_ins)
             for i, note in enumerate(self._first(notes))
         ]
 
@@ -212,13 +212,13 @@ class _Writer:
         if self._is_kept(value, portion):
             return value
         stand_ins.append(name)
-        text = cut(clean(value) if isinstance(value, str) else describe(value), portion.left)
+        text = cut(_shown(value), portion.left)
         portion.take(len(text))
         return text
 
     def _is_kept(self, value: object, portion: _Portion) -> bool:
         """Whether `value` is stored as it is; if so its size is taken from `portion`."""
-        if isinstance(value, StandIn):
+        if type(value) is StandIn:
             return False
         try:
             left = _left_after(value, portion.left, 0)
@@ -228,6 +228,14 @@ class _Writer:
             return False
         portion.take(portion.left - left)
         return True
+
+
+def _as_note(note: object) -> object:
+    return note if issubclass(type(note), str) else describe(note)
+
+
+def _shown(value: object) -> str:
+    return clean(str.__str__(value)) if issubclass(type(value), str) else describe(value)
 
 
 def _left_after(value: object, left: int, depth: int) -> int:

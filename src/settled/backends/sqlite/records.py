@@ -45,7 +45,7 @@ def settle(db: apsw.Connection, write: Settle, now: float) -> Settled | None:
             now if done else None,
             None if write.expires is None else now + write.expires,
             len(payload),
-            _column(payload),
+            as_column(payload),
             rank(state),
         ),
     )
@@ -65,7 +65,7 @@ def settle_anew(db: apsw.Connection, write: Settle, now: float) -> Settled:
     return settled
 
 
-def _column(payload: bytes) -> str | bytes:
+def as_column(payload: bytes) -> str | bytes:
     """JSON as TEXT, so that SQLite's JSON functions and people can read it; anything else as it is."""
     if payload.startswith(b"{"):
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import apsw
 
 from settled.backends.sqlite import statements
-from settled.errors import SchemaError
+from settled.errors import SchemaError, StoreError
 
 APPLICATION_ID = 0x53544C44  # "STLD"
 """What SQLite's `PRAGMA application_id` says of a file that is ours."""
@@ -18,13 +18,14 @@ def prepare(db: apsw.Connection, path: str) -> None:
     Raises SchemaError, having changed nothing, if the file is not ours or is of a newer release.
     """
     wanted = statements.migrations()
-    if _version(db, path, len(wanted)) == len(wanted):
-        return
+    found = _version(db, path, len(wanted))
     if db.pragma("journal_mode") != "wal" and db.pragma("journal_mode", "wal") != "wal":
-        raise SchemaError(
+        raise StoreError(
             f"{path}: SQLite cannot keep a write-ahead log there (a network file system?): "
             "use a path on a local disk"
         )
+    if found == len(wanted):
+        return
     db.execute("BEGIN IMMEDIATE")
     try:
         for number, sql in enumerate(wanted, 1):
