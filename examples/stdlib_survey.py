@@ -19,8 +19,11 @@ from settled.chords import Outcome
 
 SHOWN = 12
 
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
 FORKS = (
-    ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.Assert, ast.comprehension, ast.match_case
+    ast.FunctionDef, ast.AsyncFunctionDef, ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While,
+    ast.ExceptHandler, ast.Assert, ast.comprehension, ast.match_case,
 )  # fmt: skip
 
 
@@ -52,23 +55,23 @@ def files() -> list[str]:
 def measure(path: str) -> Measures:
     """What one file amounts to. SyntaxError if it does not parse."""
     source = (library().parent / path).read_bytes()
-    complexities: Counter[str] = Counter()
+    complexities: Counter[Function] = Counter()
     imports: set[str] = set()
     classes = 0
     for node, function in nodes(ast.parse(source, filename=path)):
         if function is not None:
-            complexities[f"{function.name}, line {function.lineno}"] += forks(node)
+            complexities[function] += forks(node)
         classes += isinstance(node, ast.ClassDef)
         imports.update(imported(node))
-    worst, worst_complexity = max(complexities.items(), key=itemgetter(1), default=("", 0))
+    worst, most = max(complexities.items(), key=itemgetter(1), default=(None, 0))
     return {
         "path": path,
         "lines": source.count(b"\n"),
         "functions": len(complexities),
         "classes": classes,
         "complexity": complexities.total(),
-        "worst": worst,
-        "worst_complexity": worst_complexity,
+        "worst": f"{worst.name}, line {worst.lineno}" if worst else "",
+        "worst_complexity": most,
         "imports": sorted(imports),
     }
 
@@ -88,7 +91,7 @@ def forks(node: ast.AST) -> int:
     """What a node adds to McCabe's cyclomatic complexity: a function has one way, each fork one more."""
     if isinstance(node, ast.BoolOp):
         return len(node.values) - 1
-    return int(isinstance(node, FORKS) or isinstance(node, Function))
+    return int(isinstance(node, FORKS))
 
 
 def imported(node: ast.AST) -> Iterator[str]:
@@ -110,8 +113,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
         _rows("Most complex modules", sorted(measured, key=lambda each: -each["complexity"])),
         _worst(sorted(measured, key=lambda each: -each["worst_complexity"])),
         "Most imported: " + ", ".join(f"{name} ({count})" for name, count in names.most_common(8)),
-        f"{len(measured):,} files measured, {len(outcomes) - len(measured)} not: "
-        f"{lines:,} lines, {functions:,} functions",
+        f"Measured: {len(measured):,} of {len(outcomes):,} files, {lines:,} lines, {functions:,} functions",
     ]
     return "\n\n".join(parts)
 

@@ -6,7 +6,7 @@ import traceback as traceback_module
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Final
+from typing import Final, cast
 from uuid import UUID
 
 from settled.errors import RemoteError
@@ -235,7 +235,7 @@ def _as_note(note: object) -> object:
 
 
 def _shown(value: object) -> str:
-    return clean(str.__str__(value)) if issubclass(type(value), str) else describe(value)
+    return clean(str.__str__(cast(str, value))) if issubclass(type(value), str) else describe(value)
 
 
 def _left_after(value: object, left: int, depth: int) -> int:

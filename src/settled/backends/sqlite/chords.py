@@ -8,6 +8,7 @@ from typing import NamedTuple
 import apsw
 
 from settled.backends.sqlite import records, statements
+from settled.backends.sqlite.statements import fetch
 from settled.record import Chord, ChordState, Claim, FailurePolicy, Settle, Settled, is_complete
 from settled.states import READY_STATES, SUCCESS
 
@@ -57,7 +58,7 @@ def _count(
 
     The cost does not depend on the size of the header.
     """
-    places = db.execute(_PART, (group_id, task_id)).fetchall()
+    places = fetch(db, _PART, (group_id, task_id))
     if not places:
         return False
     barrier = Barrier(*places[0][:6])
@@ -88,7 +89,7 @@ def _conclude(
 
 def _standing(db: apsw.Connection, group_id: str) -> Barrier | None:
     """The barrier, if it is open."""
-    rows = db.execute(SQL["standing"], (group_id,)).fetchall()
+    rows = fetch(db, SQL["standing"], (group_id,))
     return Barrier(*rows[0]) if rows else None
 
 
@@ -124,7 +125,7 @@ def count_parts(
 def _count_some(
     db: apsw.Connection, group_id: str, task_ids: Sequence[str], claim: Claim | None, now: float
 ) -> bool:
-    settled = db.execute(SQL["settled_members"], (records.as_json(task_ids), now)).fetchall()
+    settled = fetch(db, SQL["settled_members"], (records.as_json(task_ids), now))
     for task_id, state in settled:
         _count(db, group_id, task_id, state, None, now)
     return claim is not None and claim_chord(db, group_id, claim, now)
@@ -135,14 +136,14 @@ def _count_all(db: apsw.Connection, group_id: str, claim: Claim | None, now: flo
     if barrier is None:
         return False
     db.execute(SQL["count_all"], (group_id, now))
-    counted, failed = db.execute(SQL["totals"], (group_id,)).fetchall()[0]
+    counted, failed = fetch(db, SQL["totals"], (group_id,))[0]
     changed = (counted, failed) != (barrier.counted, barrier.failed)
     return _conclude(db, group_id, barrier._replace(counted=counted, failed=failed), claim, now, changed)
 
 
 def count_expired(db: apsw.Connection, task_ids: Sequence[str], now: float) -> None:
     """Count what open barriers still wait for among these tasks, whose records are about to go."""
-    for group_id, task_id in db.execute(SQL["waited_for"], (records.as_json(task_ids),)).fetchall():
+    for group_id, task_id in fetch(db, SQL["waited_for"], (records.as_json(task_ids),)):
         _count(db, group_id, task_id, EXPIRED, None, now)
 
 
@@ -156,13 +157,13 @@ def finish_chord(db: apsw.Connection, group_id: str, now: float) -> None:
 
 
 def due_chords(db: apsw.Connection, limit: int, now: float) -> list[str]:
-    return [group_id for (group_id,) in db.execute(SQL["due"], (now, limit))]
+    return [group_id for (group_id,) in fetch(db, SQL["due"], (now, limit))]
 
 
 def read_chord(db: apsw.Connection, group_id: str) -> ChordState | None:
     with db:  # one snapshot for both statements
-        rows = db.execute(SQL["read"], (group_id,)).fetchall()
-        parts = db.execute(SQL["read_parts"], (group_id,)).fetchall()
+        rows = fetch(db, SQL["read"], (group_id,))
+        parts = fetch(db, SQL["read_parts"], (group_id,))
     if not rows:
         return None
     policy, body_id, done, body = rows[0]

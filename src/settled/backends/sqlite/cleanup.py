@@ -7,6 +7,7 @@ import msgspec
 
 from settled.backends.sqlite import chords, statements
 from settled.backends.sqlite.records import TOMBSTONE_LIFE
+from settled.backends.sqlite.statements import fetch
 from settled.backends.sqlite.store import Store
 
 SQL = statements.load("cleanup.sql")
@@ -29,12 +30,12 @@ def cleanup(store: Store, limit: int, now: float) -> int:
 
 
 def _anything(db: apsw.Connection, now: float) -> bool:
-    return bool(db.execute(SQL["anything"], (now, now - TOMBSTONE_LIFE)).fetchall()[0][0])
+    return bool(fetch(db, SQL["anything"], (now, now - TOMBSTONE_LIFE))[0][0])
 
 
 def _expire(db: apsw.Connection, limit: int, now: float) -> int:
     """Turn expired records into tombstones, their open places in chords counted first."""
-    rows = db.execute(SQL["expired"], (now, limit)).fetchall()
+    rows = fetch(db, SQL["expired"], (now, limit))
     if rows:
         chords.count_expired(db, [task_id for _, task_id in rows], now)
         seqs = msgspec.json.encode([seq for seq, _ in rows]).decode()

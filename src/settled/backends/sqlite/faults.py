@@ -26,7 +26,8 @@ def translated(exc: apsw.Error, path: str) -> SettledError:
             return SchemaError(f"{path} is not an SQLite database: give settled a file of its own")
         case apsw.CorruptError():
             return StoreError(
-                f"{path} is damaged ({exc}): move it away, and save what can be read with `sqlite3 FILE .recover`"
+                f"{path} is damaged ({exc}): move it away and save what can be read with "
+                "`sqlite3 FILE .recover`"
             )
         case apsw.ReadOnlyError() | apsw.PermissionsError():
             return StoreError(f"{path} cannot be written ({exc}): {_whose(path)}")
@@ -71,6 +72,6 @@ def _cannot_open(exc: apsw.Error, path: str) -> SettledError:
 
 def _whose(path: str) -> str:
     return (
-        f"this process (user id {os.geteuid()}) must be able to write the file, the files PATH-wal and PATH-shm "
+        f"this process (user id {os.geteuid()}) must be able to write the file, the -wal and -shm files "
         f"beside it, and the directory {os.path.dirname(path)}"
     )

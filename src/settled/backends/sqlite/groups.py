@@ -5,6 +5,7 @@ from __future__ import annotations
 import apsw
 
 from settled.backends.sqlite import statements
+from settled.backends.sqlite.statements import fetch
 
 SQL = statements.load("groups.sql")
 
@@ -17,9 +18,8 @@ def write_group(
 
 
 def read_group(db: apsw.Connection, group_id: str, now: float) -> bytes | str | None:
-    for (record,) in db.execute(SQL["read"], (group_id, now)).fetchall():
-        return record  # type: ignore[no-any-return]
-    return None
+    found = fetch(db, SQL["read"], (group_id, now))
+    return found[0][0] if found else None
 
 
 def delete_group(db: apsw.Connection, group_id: str) -> None:

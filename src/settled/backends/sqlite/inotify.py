@@ -53,7 +53,7 @@ class Inotify:
         return self._fd
 
     def read(self) -> int:
-        """What has happened to the file since the last call, the masks of all events together; 0 for nothing."""
+        """What has happened to the file since the last call: all events' bits, 0 for nothing."""
         try:
             data = os.read(self._fd, 65536)
         except OSError as exc:

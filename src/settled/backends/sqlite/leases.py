@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import apsw
 
 from settled.backends.sqlite import records, statements
+from settled.backends.sqlite.statements import fetch
 
 SQL = statements.load("leases.sql")
 
@@ -18,5 +19,5 @@ def lease(
     if seconds <= 0:
         db.execute(SQL["release"], (token, records.as_json(names)))
         return frozenset()
-    rows = db.execute(SQL["take"], (token, now + seconds, records.as_json(names), now)).fetchall()
+    rows = fetch(db, SQL["take"], (token, now + seconds, records.as_json(names), now))
     return frozenset(name for (name,) in rows)

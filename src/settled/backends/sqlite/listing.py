@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import apsw
 
@@ -26,9 +27,10 @@ def rows(store: Store, query: Query, now: float) -> Iterator[Row]:
     while left > 0:
         wanted = min(left, PAGE)
         page = store.read(_page, sql, (now, before, *given, wanted))
-        for before, *columns in page:
+        for _, *columns in page:
             yield Row(*columns)
         left -= wanted
+        before = page[-1][0] if page else before
         if len(page) < wanted:
             return
 
@@ -52,5 +54,5 @@ def _statement(query: Query) -> tuple[str, tuple[str | float, ...]]:
     return f"{' AND '.join(conditions)} ORDER BY {order} DESC LIMIT ?", tuple(given)
 
 
-def _page(db: apsw.Connection, sql: str, given: tuple[str | float, ...]) -> list[tuple[object, ...]]:
-    return db.execute(sql, given).fetchall()
+def _page(db: apsw.Connection, sql: str, given: tuple[str | float, ...]) -> list[tuple[Any, ...]]:
+    return statements.fetch(db, sql, given)

@@ -23,15 +23,15 @@ def path_of(location: Location) -> str:
     """The absolute path that a `sqlite:` URL names. ConfigurationError if it names none."""
     if location.host is not None or location.username is not None or location.port is not None:
         raise ConfigurationError(
-            f"{location.redacted()} names a host ({location.host or location.username!r}), which a file does not "
-            "have. Write three slashes for a relative path (sqlite:///results.db), four for an absolute one "
-            "(sqlite:////var/lib/results.db)"
+            f"{location.redacted()} names a host ({location.host or location.username!r}), which a file does "
+            "not have. Write three slashes for a relative path (sqlite:///results.db), four for an absolute "
+            "one (sqlite:////var/lib/results.db)"
         )
     path = location.path[1:]
     if path in ("", ":memory:"):
         raise ConfigurationError(
-            f"{location.redacted()} names no file. Write 'sqlite:///results.db', or 'memory://' to keep results "
-            "in this process only"
+            f"{location.redacted()} names no file. Write 'sqlite:///results.db', or 'memory://' to keep "
+            "results in this process only"
         )
     if "\0" in path:
         raise ConfigurationError(f"{location.redacted()} has a NUL character in its path")

@@ -101,7 +101,7 @@ class Pool:
                 try:
                     held.append(self._idle.pop())
                 except IndexError:
-                    if 0 <= timeout and time.monotonic() > deadline:
+                    if timeout >= 0 and time.monotonic() > deadline:
                         break
                     self._room.wait(0.001)
             else:
@@ -130,6 +130,6 @@ class Pool:
             db.close()
 
     def leave_inherited(self) -> None:
-        """In a forked child, of a pool that was in use: see that what is inherited is never touched, nor freed."""
+        """In a forked child, of a pool that was in use: see that nothing inherited is touched or freed."""
         for db in filter(None, (self._writer, *self._idle)):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(db))

@@ -8,6 +8,7 @@ import apsw
 import msgspec
 
 from settled.backends.sqlite import statements
+from settled.backends.sqlite.statements import fetch
 from settled.record import Gone, Settle, Settled
 from settled.states import READY_STATES, STARTED, rank
 
@@ -51,7 +52,7 @@ def settle(db: apsw.Connection, write: Settle, now: float) -> Settled | None:
     )
     if db.changes():
         return Settled(True, state)
-    stored, live = db.execute(_STANDING, (now, write.task_id)).fetchall()[0]
+    stored, live = fetch(db, _STANDING, (now, write.task_id))[0]
     return Settled(False, stored) if live else None
 
 
@@ -76,7 +77,7 @@ def as_column(payload: bytes) -> str | bytes:
 
 
 def read(db: apsw.Connection, task_id: str, now: float) -> dict[str, bytes | str | Gone]:
-    for gone, expires, record in db.execute(_READ, (task_id,)).fetchall():
+    for gone, expires, record in fetch(db, _READ, (task_id,)):
         return {task_id: record if gone is None and (expires is None or expires > now) else _gone(gone)}
     return {}
 
@@ -84,7 +85,7 @@ def read(db: apsw.Connection, task_id: str, now: float) -> dict[str, bytes | str
 def read_many(db: apsw.Connection, task_ids: Sequence[str], now: float) -> dict[str, bytes | str | Gone]:
     return {
         task_id: record if gone is None and (expires is None or expires > now) else _gone(gone)
-        for task_id, gone, expires, record in db.execute(SQL["read_many"], (as_json(task_ids),))
+        for task_id, gone, expires, record in fetch(db, SQL["read_many"], (as_json(task_ids),))
     }
 
 
@@ -98,12 +99,12 @@ def forget(db: apsw.Connection, task_ids: Sequence[str], now: float) -> None:
 
 def newest(db: apsw.Connection) -> int:
     """The place of the latest write of all."""
-    return int(db.execute(SQL["newest"]).fetchall()[0][0])
+    return int(fetch(db, SQL["newest"])[0][0])
 
 
 def ready_since(db: apsw.Connection, seq: int, limit: int) -> list[tuple[int, str]]:
     """Place and id of the tasks that are ready and were written after `seq`, in that order."""
-    return db.execute(SQL["ready_since"], (seq, limit)).fetchall()
+    return fetch(db, SQL["ready_since"], (seq, limit))
 
 
 def as_json(ids: Sequence[str]) -> str:

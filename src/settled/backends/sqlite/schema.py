@@ -5,6 +5,7 @@ from __future__ import annotations
 import apsw
 
 from settled.backends.sqlite import statements
+from settled.backends.sqlite.statements import fetch
 from settled.errors import SchemaError, StoreError
 
 APPLICATION_ID = 0x53544C44  # "STLD"
@@ -42,15 +43,16 @@ def prepare(db: apsw.Connection, path: str) -> None:
 
 def _version(db: apsw.Connection, path: str, latest: int) -> int:
     """The schema's version, 0 for an empty file."""
-    application, version, entries = db.execute(
+    application, version, entries = fetch(
+        db,
         "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema)"
-        " FROM pragma_application_id, pragma_user_version"
-    ).fetchall()[0]
+        " FROM pragma_application_id, pragma_user_version",
+    )[0]
     if application == APPLICATION_ID:
         if version > latest:
             raise SchemaError(
-                f"{path} has schema version {version}; this release of settled knows versions up to {latest}: "
-                "upgrade settled here, or use another file"
+                f"{path} has schema version {version}; this release of settled knows versions up to "
+                f"{latest}: upgrade settled here, or use another file"
             )
         return int(version)
     if application or version or entries:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from importlib.resources import files
+from typing import Any
+
+import apsw
 
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
@@ -18,6 +22,11 @@ def load(filename: str) -> dict[str, str]:
     if any(line and not line.startswith("--") for line in head.splitlines()):
         raise ValueError(f"{filename}: a statement stands before the first '-- name:' line")
     return {name: _bare(sql) for name, sql in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def fetch(db: apsw.Connection, sql: str, given: Sequence[apsw.SQLiteValue] = ()) -> list[tuple[Any, ...]]:
+    """What a statement answers, whole: its columns are of the types that the schema says."""
+    return db.execute(sql, given).fetchall()
 
 
 def migrations() -> list[str]:

@@ -9,16 +9,15 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TypeVar, TypeVarTuple
 
 import apsw
 
 from settled.backends.sqlite import faults, opening
 from settled.backends.sqlite.pool import Pool
 
-P = ParamSpec("P")
 T = TypeVar("T")
-Step = Callable[Concatenate[apsw.Connection, P], T]
+Args = TypeVarTuple("Args")
 
 log = logging.getLogger("settled.sqlite")
 
@@ -48,25 +47,25 @@ class Store:
         self._pid = 0
         self._minds_forks = False
 
-    def write(self, step: Step[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def write(self, step: Callable[[apsw.Connection, *Args], T], *args: *Args) -> T:
         """Run `step` as one transaction."""
-        return self.write_alone(_in_transaction, step, *args, **kwargs)
+        return self.write_alone(_in_transaction, step, *args)
 
-    def write_alone(self, step: Step[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def write_alone(self, step: Callable[[apsw.Connection, *Args], T], *args: *Args) -> T:
         """Run a step of which a single statement writes: that statement is the transaction."""
         waiting: _Waiting | None = None
         while True:
             pool = self._pool or self._new_pool()
             try:
                 with pool.writing:
-                    return step(pool.writer(), *args, **kwargs)
+                    return step(pool.writer(), *args)
             except faults.BUSY as exc:
                 waiting = waiting or _Waiting(self._busy_timeout)
                 waiting.pause_or_raise(exc, self.path)
             except apsw.Error as exc:
                 raise faults.translated(exc, self.path) from exc
 
-    def read(self, step: Step[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def read(self, step: Callable[[apsw.Connection, *Args], T], *args: *Args) -> T:
         """Run a step that writes nothing, beside whoever writes."""
         waiting: _Waiting | None = None
         while True:
@@ -74,7 +73,7 @@ class Store:
             try:
                 db = pool.borrow()
                 try:
-                    return step(db, *args, **kwargs)
+                    return step(db, *args)
                 finally:
                     pool.give_back(db)
             except faults.BUSY as exc:
@@ -137,10 +136,10 @@ class Store:
         self._pool = None
 
 
-def _in_transaction(db: apsw.Connection, step: Step[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+def _in_transaction(db: apsw.Connection, step: Callable[[apsw.Connection, *Args], T], *args: *Args) -> T:
     db.execute("BEGIN IMMEDIATE")
     try:
-        result = step(db, *args, **kwargs)
+        result = step(db, *args)
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
