@@ -22,7 +22,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "settled"
 LAYERS: list[set[str]] = [
     {"states", "record", "failure", "errors", "url"},
     {"codec"},
-    {"waiting", "chords"},
+    {"waiting", "listening", "callbacks", "chords"},
     {"backends.protocols", "backends.engine", "backends.cache", "backends.tree"},
     {
         "backends.reading",

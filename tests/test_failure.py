@@ -322,6 +322,11 @@ def test_an_attribute_that_cannot_be_stored_is_told():
         ({"\ud800": 1}, "{'\\ud800': 1}"),
         (bytearray(b"x" * 200), "bytearray(b'" + "x" * 100 + "')..."),
         (2j, "2j"),
+        (KeyError("k", [1]), "KeyError('k', [1])"),
+        (
+            ValueError(KeyError(TypeError(OSError(RuntimeError("x"))))),
+            "ValueError(KeyError(TypeError(OSError(RuntimeError(...)))))",
+        ),
     ],
 )
 def test_what_not_every_serializer_carries_is_told(value, text):

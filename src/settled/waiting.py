@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import queue
 import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Protocol
 
+from settled.callbacks import Callbacks
 from settled.errors import SettledError, StoreError, StoreUnavailable, TimeoutError
+from settled.listening import Listening, Polling
+
+log = logging.getLogger("settled.waiting")
 
 Answer = Mapping[str, object] | SettledError
 """What a waiter is told: the ready record, or why there will never be one."""
@@ -31,47 +35,6 @@ LINGER = 2.0
 """Seconds the watcher goes on listening when nobody waits any more."""
 
 READ_BATCH = 1000
-
-
-class Listening(Protocol):
-    """The part of an engine's listener that the watcher uses; see `backends.engine.Listener`."""
-
-    def wait(self, timeout: float) -> Collection[str] | None: ...
-    def wake(self) -> None: ...
-    def watch(self, task_ids: Iterable[str]) -> None: ...
-    def unwatch(self, task_ids: Iterable[str]) -> None: ...
-    def close(self) -> None: ...
-
-
-class Polling:
-    """The listener of an engine that has no push: says "look at everything", ever more slowly.
-
-    Starts at 1 ms and backs off to 100 ms while nothing is found settled.
-    """
-
-    SHORTEST = 0.001
-    LONGEST = 0.1
-
-    def __init__(self) -> None:
-        self._woken = threading.Event()
-        self._pause = self.SHORTEST
-
-    def wait(self, timeout: float) -> None:
-        woken = self._woken.wait(min(timeout, self._pause))
-        self._woken.clear()
-        self._pause = self.SHORTEST if woken else min(self._pause * 1.5, self.LONGEST)
-
-    def wake(self) -> None:
-        self._woken.set()
-
-    def watch(self, task_ids: Iterable[str]) -> None:
-        self._pause = self.SHORTEST
-
-    def unwatch(self, task_ids: Iterable[str]) -> None:
-        """Nothing is held for a waiter."""
-
-    def close(self) -> None:
-        """Nothing is held open."""
 
 
 class Waiter:
@@ -100,18 +63,26 @@ class Watcher:
     ) -> None:
         self._ready = ready
         self._listen = listen
+        self._fork_lock = threading.Lock()
         self._reset()
 
     def _reset(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
+        # Re-entrant: a collected `each` lets go of its waiters wherever the collector happens to run.
+        self._lock = threading.RLock()
         self._waiters: dict[str, Waiter | list[Waiter]] = {}
         self._fresh: deque[str] = deque()
         self._dropped: deque[str] = deque()
         self._listener: Listening | None = None
         self._thread: threading.Thread | None = None
-        self._listening = threading.Event()
-        self._closing = False
+        self.callbacks = Callbacks()
+        self._pid = os.getpid()
+
+    def _check_fork(self) -> None:
+        """Start anew in a forked child: the parent's waiters, thread and lock stay behind."""
+        if self._pid != os.getpid():
+            with self._fork_lock:
+                if self._pid != os.getpid():
+                    self._reset()
 
     # -- what waiters call -------------------------------------------------------------------
 
@@ -121,7 +92,7 @@ class Watcher:
         0 looks once. An outage of the store that is shorter than the timeout is not seen.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        found = self._look((task_id,)).get(task_id)
+        found = self.look((task_id,)).get(task_id)
         if found is not None or timeout == 0:
             return found
         box: list[Answer] = []
@@ -137,38 +108,51 @@ class Watcher:
             left = -1 if deadline is None else max(0.0, deadline - time.monotonic())
             if settled.acquire(timeout=min(left, threading.TIMEOUT_MAX)):
                 return box[0]
-            return self._look((task_id,)).get(task_id)
+            return self.look((task_id,)).get(task_id)
         finally:
             self.discard(waiter)
 
     def each(self, task_ids: Sequence[str], timeout: float | None) -> Iterator[tuple[str, Answer]]:
-        """Yield (id, answer) of each id as it becomes ready. TimeoutError after `timeout` seconds."""
+        """Yield (id, outcome) of each of these ids as it becomes ready.
+
+        TimeoutError after `timeout` seconds, when a last look has found nothing more.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         arrived: queue.SimpleQueue[tuple[str, Answer]] = queue.SimpleQueue()
         waiters: dict[str, Waiter] = {}
         missing = dict.fromkeys(task_ids)
         try:
-            for start in range(0, len(task_ids), READ_BATCH):
-                for task_id, outcome in self._look(task_ids[start : start + READ_BATCH]).items():
-                    if task_id in missing:
-                        del missing[task_id]
-                        yield task_id, outcome
+            for found in self.looks(task_ids):
+                yield from _struck(missing, found)
             for task_id in missing if timeout != 0 else ():
                 waiters[task_id] = self.add(task_id, partial(_arrive, arrived, task_id))
             while missing:
                 left = None if deadline is None else max(0.0, deadline - time.monotonic())
                 try:
-                    task_id, outcome = arrived.get(timeout=left)
+                    found = [arrived.get(timeout=None if left is None else min(left, threading.TIMEOUT_MAX))]
                 except queue.Empty:
-                    shown = ", ".join(itertools.islice(missing, 3))
-                    raise TimeoutError(
-                        f"{len(missing)} tasks were not ready within {timeout} s: {shown}..."
-                    ) from None
-                del missing[task_id], waiters[task_id]
-                yield task_id, outcome
+                    found = [pair for late in self.looks(list(missing)) for pair in late]
+                    if not found:
+                        shown = ", ".join(itertools.islice(missing, 3))
+                        raise TimeoutError(
+                            f"{len(missing)} tasks were not ready within {timeout} s: {shown}..."
+                        ) from None
+                yield from _struck(missing, found)
         finally:
             for waiter in waiters.values():
                 self.discard(waiter)
+
+    def look(self, task_ids: Sequence[str]) -> Mapping[str, Answer]:
+        """What is ready among these ids, by id; nothing while the store cannot be reached."""
+        try:
+            return self._ready(task_ids)
+        except StoreUnavailable:
+            return {}
+
+    def looks(self, task_ids: Sequence[str]) -> Iterator[Iterable[tuple[str, Answer]]]:
+        """`look` at any number of ids, in batches."""
+        for start in range(0, len(task_ids), READ_BATCH):
+            yield self.look(task_ids[start : start + READ_BATCH]).items()
 
     def future(self, task_id: str) -> asyncio.Future[Answer]:
         """A future of the running loop. Cancelling it lets go of the registration."""
@@ -187,6 +171,8 @@ class Watcher:
 
     def discard(self, waiter: Waiter) -> None:
         """Drop a registration. Not an error when it was served or dropped before."""
+        if self._pid != os.getpid():
+            return
         with self._lock:
             held = self._waiters.get(waiter.task_id)
             if held is waiter:
@@ -211,53 +197,49 @@ class Watcher:
     @property
     def waiting(self) -> int:
         """How many task ids are awaited."""
-        return len(self._waiters)
+        return len(self._waiters) if self._pid == os.getpid() else 0
 
     def close(self) -> None:
-        """Stop listening. Waiters that remain are told nothing more."""
+        """Stop listening. Who still waits is told that the backend was closed."""
         if self._pid != os.getpid():
             return
         with self._lock:
-            self._closing = True
-            self._waiters.clear()
-            thread = self._thread
+            left = list(self._waiters)
+            thread, listener = self._thread, self._listener
+            self._thread = self._listener = None
+        if listener is not None:
+            listener.wake()
         if thread is not None and thread is not threading.current_thread():
-            self._wake()
             thread.join()
-        self._closing = False
+        self._give_up(left, StoreError("the backend was closed while its results were awaited"))
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _look(self, task_ids: Sequence[str]) -> Mapping[str, Answer]:
-        try:
-            return self._ready(task_ids)
-        except StoreUnavailable:
-            return {}
-
     def _register(self, waiter: Waiter) -> None:
-        if self._pid != os.getpid():
-            self._reset()
+        self._check_fork()
+        first = False
         with self._lock:
+            if self._listen is not None:
+                self._have_thread()
+                self._fresh.append(waiter.task_id)
+                first = len(self._fresh) == 1
             held = self._waiters.get(waiter.task_id)
             if held is None:
                 self._waiters[waiter.task_id] = waiter
             elif isinstance(held, list):
-                held.append(waiter)
+                self._waiters[waiter.task_id] = [*held, waiter]
             else:
                 self._waiters[waiter.task_id] = [held, waiter]
-            if self._listen is not None:
-                self._fresh.append(waiter.task_id)
-                if self._thread is None:
-                    self._start()
-                first = len(self._fresh) == 1
         if self._listen is None:
             self._tell_safely((waiter.task_id,))
         elif first:
             self._wake()
 
-    def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="settled-watcher", daemon=True)
-        self._thread.start()
+    def _have_thread(self) -> None:
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name="settled-watcher", daemon=True)
+            thread.start()  # what it may raise is the caller's: nothing is registered yet
+            self._thread = thread
 
     def _wake(self) -> None:
         listener = self._listener
@@ -270,26 +252,26 @@ class Watcher:
             self._tell(task_ids)
         except StoreUnavailable:
             with self._lock:
+                self._have_thread()
                 self._fresh.extend(task_ids)
             self._wake()
+        except Exception as exc:
+            self._give_up(task_ids, exc)
 
-    def _tell(self, task_ids: Sequence[str]) -> int:
-        """Read these ids and serve the waiters of those that are ready; how many were."""
-        told = 0
+    def _tell(self, task_ids: Sequence[str]) -> None:
+        """Read these ids and serve the waiters of those that are ready."""
         batches: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Answer], Answer]]] = {}
         for start in range(0, len(task_ids), READ_BATCH):
-            outcomes = self._ready(task_ids[start : start + READ_BATCH])
-            told += len(outcomes)
-            for task_id, outcome in outcomes.items():
+            for task_id, outcome in self._ready(task_ids[start : start + READ_BATCH]).items():
                 for waiter in self._take(task_id):
                     deliver = waiter.deliver
                     if isinstance(deliver, _AsyncDelivery):
                         batches.setdefault(deliver.loop, []).append((deliver.future, outcome))
                     else:
-                        deliver(outcome)
-        for loop, batch in batches.items():
-            _hand_over(loop, batch)
-        return told
+                        _deliver(waiter, outcome)
+            for loop, batch in batches.items():
+                _hand_over(loop, batch)
+            batches.clear()
 
     def _take(self, task_id: str) -> Sequence[Waiter]:
         with self._lock:
@@ -301,61 +283,63 @@ class Watcher:
             return held if isinstance(held, list) else (held,)
 
     # -- the watcher's thread ------------------------------------------------------------------
+    # It is the watcher's as long as `_thread` says so; another one that finds itself replaced ends.
 
     def _run(self) -> None:
-        pause = 0.01
+        pauses = _Pauses()
         while True:
             try:
-                self._serve()
+                self._serve(pauses)
+            except StoreUnavailable:
+                pass  # an outage: nobody is told, everything awaited is read again after it
             except Exception as exc:
-                if not isinstance(exc, StoreUnavailable):
-                    self._give_up(exc)
-                if self._ended():
-                    return
-                time.sleep(pause * random.uniform(0.5, 1.5))
-                pause = min(pause * 2, 1.0)
-            else:
+                self._give_up(list(self._waiters), exc)
+            if self._ended():
                 return
+            time.sleep(pauses.next())
 
-    def _give_up(self, cause: Exception) -> None:
-        """Nothing more will be pushed or read: say so to everyone who waits."""
+    def _give_up(self, task_ids: Sequence[str], cause: Exception) -> None:
+        """Nothing more will be pushed or read of these: say so to everyone who waits for them."""
         error = (
             cause if isinstance(cause, SettledError) else StoreError(f"waiting for results failed: {cause!r}")
         )
         if error is not cause:
             error.__cause__ = cause
-        for task_id in list(self._waiters):
+        for task_id in task_ids:
             for waiter in self._take(task_id):
-                waiter.deliver(error)
+                _deliver(waiter, error)
 
-    def _serve(self) -> None:
+    def _serve(self, pauses: _Pauses) -> None:
         """Listen and tell until nobody has waited for a while."""
-        assert self._listen is not None
-        listener = self._listen()
+        listener = (self._listen or Polling)()
         try:
-            self._listener = listener
             with self._lock:
+                if self._thread is not threading.current_thread():
+                    return
+                self._listener = listener
                 awaited = list(self._waiters)
                 self._fresh.clear()
                 self._dropped.clear()
             listener.watch(awaited)
             self._tell(awaited)
+            pauses.reset()
             self._loop(listener)
         finally:
-            self._listener = None
+            with self._lock:
+                if self._listener is listener:
+                    self._listener = None
             listener.close()
 
     def _loop(self, listener: Listening) -> None:
         safety = time.monotonic() + SAFETY_POLL
         idle_until: float | None = None
-        while True:
-            self._mind_changes(listener)
+        while self._mind_changes(listener):
             now = time.monotonic()
             if self._waiters:
                 idle_until = None
             elif idle_until is None:
                 idle_until = now + LINGER
-            if idle_until is not None and (now >= idle_until or self._closing) and self._ended():
+            if idle_until is not None and now >= idle_until and self._ended():
                 return
             until = safety if idle_until is None else idle_until
             changed = () if self._fresh else listener.wait(max(0.0, until - now))
@@ -365,9 +349,14 @@ class Watcher:
             elif changed:
                 self._tell([task_id for task_id in changed if task_id in self._waiters])
 
-    def _mind_changes(self, listener: Listening) -> None:
-        """Watch the newly awaited and read them; unwatch those nobody waits for any more."""
+    def _mind_changes(self, listener: Listening) -> bool:
+        """Watch the newly awaited and read them; unwatch those nobody waits for any more.
+
+        False if this thread has been replaced.
+        """
         with self._lock:
+            if self._thread is not threading.current_thread():
+                return False
             fresh = [task_id for task_id in dict.fromkeys(self._fresh) if task_id in self._waiters]
             gone = [task_id for task_id in dict.fromkeys(self._dropped) if task_id not in self._waiters]
             self._fresh.clear()
@@ -377,14 +366,46 @@ class Watcher:
         if fresh:
             listener.watch(fresh)
             self._tell(fresh)
+        return True
 
     def _ended(self) -> bool:
         """Whether the thread may end: decided under the lock, so that no new waiter is left behind."""
         with self._lock:
-            if self._waiters:
-                return False
-            self._thread = None
+            if self._thread is threading.current_thread():
+                if self._waiters:
+                    return False
+                self._thread = self._listener = None
             return True
+
+
+class _Pauses:
+    """Seconds between two attempts to listen: longer each time, with jitter, until one succeeds."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._pause = 0.01
+
+    def next(self) -> float:
+        pause, self._pause = self._pause, min(self._pause * 2, 1.0)
+        return pause * random.uniform(0.5, 1.5)
+
+
+def _deliver(waiter: Waiter, outcome: Answer) -> None:
+    """Tell one waiter. What it raises must cost no other waiter its outcome, nor end the thread."""
+    try:
+        waiter.deliver(outcome)
+    except (Exception, SystemExit):
+        log.exception("the one who waits for task %s could not be told", waiter.task_id)
+
+
+def _struck(missing: dict[str, None], found: Iterable[tuple[str, Answer]]) -> Iterator[tuple[str, Answer]]:
+    """What of `found` is still missing, struck from there: an id may be both pushed and looked up."""
+    for task_id, outcome in found:
+        if task_id in missing:
+            del missing[task_id]
+            yield task_id, outcome
 
 
 def _arrive(arrived: queue.SimpleQueue[tuple[str, Answer]], task_id: str, outcome: Answer) -> None:
@@ -410,5 +431,8 @@ def _hand_over(loop: asyncio.AbstractEventLoop, batch: list[tuple[asyncio.Future
             if not future.done():
                 future.set_result(outcome)
 
-    if not loop.is_closed():
+    try:
         loop.call_soon_threadsafe(resolve)
+    except RuntimeError:
+        if not loop.is_closed():  # nobody can await in a closed loop any more
+            raise

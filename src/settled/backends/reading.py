@@ -12,6 +12,7 @@ from settled.backends.cache import ResultCache
 from settled.backends.engine import Engine
 from settled.backends.protocols import Application, checked_timeout, in_seconds, setting
 from settled.errors import DecodeError, ResultExpired, ResultForgotten, SettledError, TimeoutError
+from settled.listening import Listening, Polling
 from settled.record import (
     Gone,
     Meta,
@@ -25,7 +26,7 @@ from settled.record import (
     pending_meta,
 )
 from settled.url import Location, parse, read_options
-from settled.waiting import READ_BATCH, Answer, Listening, Polling, Watcher
+from settled.waiting import READ_BATCH, Answer, Watcher
 
 DEFAULT_EXPIRES = 24 * 3600.0
 

@@ -160,6 +160,8 @@ class Lowering:
     def _tagged(self, value: object) -> object:
         try:
             form = tag(value)
+        except RecursionError:
+            raise
         except TypeError as exc:
             if hasattr(value, "__json__"):
                 raise _Unstorable(value, f"its __json__() failed: {exc}") from exc

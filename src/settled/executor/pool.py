@@ -42,11 +42,13 @@ class Pool:
                 self._executor = self._checked(self._factory())
             return self._executor
 
-    def retire(self, broken: Executor) -> None:
-        """Have the next `current` make a new one, if `broken` still is the current one."""
+    def retire(self, broken: Executor) -> bool:
+        """Have the next `current` make a new one, if `broken` still is the current one; whether it was."""
         with self._lock:
-            if self._factory is not None and self._executor is broken:
-                self._executor = None
+            if self._factory is None or self._executor is not broken:
+                return False
+            self._executor = None
+            return True
 
     def shutdown(self, wait: bool) -> None:
         with self._lock:

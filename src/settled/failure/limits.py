@@ -51,6 +51,14 @@ class _BoundedRepr(reprlib.Repr):
     def repr_bytearray(self, value: bytearray, level: int) -> str:
         return repr(value[:100]) + ("..." if len(value) > 100 else "")
 
+    def repr_instance(self, value: object, level: int) -> str:
+        if not issubclass(type(value), BaseException):
+            return super().repr_instance(value, level)
+        # Its own repr shows its args whole, and those of every exception among them again at each level.
+        args = vars(BaseException)["args"].__get__(value)
+        shown = [self.repr1(arg, level - 1) for arg in args[:6]] if level > 0 else ["..."]
+        return f"{type(value).__qualname__}({', '.join(shown)})"
+
 
 _repr = _BoundedRepr()
 

@@ -1,0 +1,48 @@
+"""What the watcher listens with: an engine's push, or looking again and again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterable
+from typing import Protocol
+
+
+class Listening(Protocol):
+    """The part of an engine's listener that the watcher uses; see `backends.engine.Listener`."""
+
+    def wait(self, timeout: float) -> Collection[str] | None: ...
+    def wake(self) -> None: ...
+    def watch(self, task_ids: Iterable[str]) -> None: ...
+    def unwatch(self, task_ids: Iterable[str]) -> None: ...
+    def close(self) -> None: ...
+
+
+class Polling:
+    """The listener of an engine that has no push: says "look at everything", ever more slowly.
+
+    Starts at 1 ms and backs off to 100 ms while nothing is found settled.
+    """
+
+    SHORTEST = 0.001
+    LONGEST = 0.1
+
+    def __init__(self) -> None:
+        self._woken = threading.Event()
+        self._pause = self.SHORTEST
+
+    def wait(self, timeout: float) -> None:
+        woken = self._woken.wait(min(timeout, self._pause))
+        self._woken.clear()
+        self._pause = self.SHORTEST if woken else min(self._pause * 1.5, self.LONGEST)
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def watch(self, task_ids: Iterable[str]) -> None:
+        self._pause = self.SHORTEST
+
+    def unwatch(self, task_ids: Iterable[str]) -> None:
+        """Nothing is held for a waiter."""
+
+    def close(self) -> None:
+        """Nothing is held open."""
