@@ -61,11 +61,11 @@ class Outcome:
     def get(self) -> object:
         """The value, or raise the error."""
         if self.error is not None:
-            raise self.error
+            raise failure.show_remote(self.error)
         return self.value
 
     def __repr__(self) -> str:
-        held = repr(self.value) if self.error is None else repr(self.error)
+        held = failure.describe(self.value if self.error is None else self.error)
         return f"<Outcome {self.task_id} {self.state} {held:.80}>"
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -160,7 +160,7 @@ def header_results(backend: BaseBackend, state: ChordState) -> list[object]:
     counted = [outcome for outcome, part in zip(outcomes, state.parts, strict=True) if part is not None]
     for outcome in counted:
         if outcome.error is not None:
-            raise ChordError(f"Dependency {outcome.task_id} raised {outcome.error!r}") from outcome.error
+            raise ChordError(f"Dependency {outcome.task_id} raised {failure.describe(outcome.error)}") from outcome.error
     return [outcome.value for outcome in outcomes]
 
 
@@ -172,7 +172,7 @@ def _outcome(backend: BaseBackend, task_id: str, meta: Meta | None) -> Outcome:
     if meta["status"] == SUCCESS:
         return Outcome(task_id, SUCCESS, value)
     error = (
-        value if isinstance(value, Exception) else SettledError(f"task {task_id!r} failed: {value!r:.200}")
+        value if isinstance(value, Exception) else SettledError(f"task {task_id!r} failed: {failure.describe(value)}")
     )
     return Outcome(task_id, str(meta["status"]), error=error)
 

@@ -46,10 +46,8 @@ def test_a_record_of_ours_read_by_kombu(serializer):
     assert serialization.loads(payload, codec.SERIALIZERS[serializer], "utf-8", force=True) == RECORD
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", sorted(PLAIN.keys() - {"big_int"}))  # msgpack has no such integer
 def test_the_bytes_of_msgpack_are_kombus(name):
-    if name == "big_int":
-        pytest.skip("msgpack has no such integer")
     assert (
         codec.encode({"result": PLAIN[name]}, "msgpack")
         == serialization.dumps({"result": PLAIN[name]}, "msgpack")[2]

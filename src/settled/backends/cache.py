@@ -5,38 +5,43 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
+from typing import TypeAlias
+
 from settled.record import Meta
+
+Key: TypeAlias = str | tuple[str, str]
+"""A task id, or ("group", a group's id): a task and a group may share an id."""
 
 
 class ResultCache:
-    """Records by task id. `limit` -1 keeps none, 0 any number."""
+    """Records by key. `limit` -1 keeps none, 0 any number."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._lock = threading.Lock()
-        self._records: OrderedDict[str, Meta] = OrderedDict()
+        self._records: OrderedDict[Key, Meta] = OrderedDict()
 
-    def get(self, task_id: str) -> Meta | None:
+    def get(self, key: Key) -> Meta | None:
         if self.limit < 0:
             return None
         with self._lock:
-            meta = self._records.get(task_id)
+            meta = self._records.get(key)
             if meta is not None:
-                self._records.move_to_end(task_id)
+                self._records.move_to_end(key)
             return meta
 
-    def put(self, task_id: str, meta: Meta) -> None:
+    def put(self, key: Key, meta: Meta) -> None:
         if self.limit < 0:
             return
         with self._lock:
-            self._records[task_id] = meta
-            self._records.move_to_end(task_id)
+            self._records[key] = meta
+            self._records.move_to_end(key)
             if self.limit and len(self._records) > self.limit:
                 self._records.popitem(last=False)
 
-    def pop(self, task_id: str) -> None:
+    def pop(self, key: Key) -> None:
         with self._lock:
-            self._records.pop(task_id, None)
+            self._records.pop(key, None)
 
-    def __contains__(self, task_id: str) -> bool:
-        return task_id in self._records
+    def __contains__(self, key: Key) -> bool:
+        return key in self._records

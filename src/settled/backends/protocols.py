@@ -40,10 +40,15 @@ class Application(Protocol):
 
 def setting(conf: object, name: str, default: object = None) -> object:
     """One setting from `conf`, by attribute or by item; `default` where it is absent or None."""
-    value = getattr(conf, name, None)
-    if value is None and isinstance(conf, Mapping):
-        value = conf.get(name)
+    value = setting_or_none(conf, name)
     return default if value is None else value
+
+
+def setting_or_none(conf: object, name: str, default: object = None) -> object:
+    """As `setting`, for a setting of which None says something: `default` only where it is absent."""
+    if isinstance(conf, Mapping) and name in conf:
+        return conf[name]
+    return getattr(conf, name, default)
 
 
 def in_seconds(value: object, what: str) -> float | None:

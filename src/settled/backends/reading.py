@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import ClassVar, cast
+from typing import ClassVar, Self, cast
 
 from settled import codec, failure, states
 from settled.backends.cache import ResultCache
 from settled.backends.engine import Engine
-from settled.backends.protocols import Application, checked_timeout, in_seconds, setting
+from settled.backends.protocols import Application, checked_timeout, in_seconds, setting, setting_or_none
 from settled.errors import DecodeError, ResultExpired, ResultForgotten, SettledError, TimeoutError
 from settled.listening import Listening, Polling
 from settled.record import (
@@ -66,7 +66,7 @@ class Reader(Engine):
             {**self.location.options, **kwargs}, self.url_options, f"{self.location.scheme}://"
         )
         self._given = (serializer, max_cached_results, accept, {**kwargs, "url": url})
-        self.expires = in_seconds(setting(conf, "result_expires", DEFAULT_EXPIRES), "result_expires")
+        self.expires = in_seconds(setting_or_none(conf, "result_expires", DEFAULT_EXPIRES), "result_expires")
         self.failure_expires = in_seconds(setting(conf, "result_failure_expires"), "result_failure_expires")
         self.extended = bool(setting(conf, "result_extended", False))
         limit = (
@@ -86,6 +86,10 @@ class Reader(Engine):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuilt, (type(self), self.app, self._given)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """A backend is a way to a store: copying a handle does not open another one."""
+        return self
 
     # -- bytes and values ----------------------------------------------------------------------
 
@@ -118,9 +122,16 @@ class Reader(Engine):
             if cached is not None:
                 return cached
         meta = self._get_task_meta_for(task_id)
-        if cache and meta["status"] == states.SUCCESS:
-            self._cache.put(task_id, meta)
+        if cache:
+            self._keep_in_cache(task_id, meta)
         return meta
+
+    def _keep_in_cache(self, task_id: str, meta: Meta) -> None:
+        """Keep what is final: a FAILURE may still give way to a later attempt's SUCCESS."""
+        if meta["status"] == states.SUCCESS:
+            self._cache.put(task_id, meta)
+        else:
+            self._cache.pop(task_id)
 
     def _get_task_meta_for(self, task_id: str) -> Meta:
         payload = self.call(self.do_read, (task_id,)).get(task_id)
@@ -149,7 +160,25 @@ class Reader(Engine):
         """What `meta` holds, as Python sees it: the value, or the exception rebuilt."""
         if not holds_exception(meta):
             return meta.get("result")
-        return self.exception_to_python(meta.get("result"))
+        exc = self.exception_to_python(meta.get("result"))
+        text = meta.get("traceback")
+        return exc if exc is None or text is None else failure.from_wire(exc, _text(text))
+
+    def value_of(self, meta: Mapping[str, object], propagate: bool = True) -> object:
+        """What a wait for this ready record ends with: its value, or its exception raised.
+
+        `propagate` False returns the exception instead.
+        """
+        result = self.result_of(meta)
+        if meta["status"] not in states.PROPAGATE_STATES:
+            return result
+        if not isinstance(result, Exception):
+            result = SettledError(
+                f"task {meta.get('task_id')!r} is {meta['status']}, with no exception stored"
+            )
+        if propagate:
+            raise failure.show_remote(result)
+        return result
 
     def get_traceback(self, task_id: str) -> str | None:
         """The remote traceback as text."""
@@ -165,7 +194,7 @@ class Reader(Engine):
 
     def reload_task_result(self, task_id: str) -> None:
         """Read the record again and replace the cached one."""
-        self._cache.put(checked_id(task_id), self.get_task_meta(task_id, cache=False))
+        self._keep_in_cache(checked_id(task_id), self.get_task_meta(task_id, cache=False))
 
     def presence(self, task_id: str) -> Presence:
         """Unknown, pending, stored, expired or forgotten, as far as the engine can tell."""
@@ -213,10 +242,7 @@ class Reader(Engine):
 
         Raises TimeoutError, ResultExpired, ResultForgotten, CorruptRecord, or the task's own.
         """
-        result = self.result_of(self.wait_meta(task_id, timeout))
-        if propagate and isinstance(result, BaseException):
-            raise result
-        return result
+        return self.value_of(self.wait_meta(task_id, timeout), propagate)
 
     def wait_meta(self, task_id: str, timeout: float | None = None) -> Meta:
         """Wait until the task is ready and return its record. Raises as `wait_for` does."""
@@ -295,10 +321,11 @@ class Reader(Engine):
                 if meta["status"] in wanted:
                     del missing[task_id]
                     yield task_id, meta
-            if missing and deadline is not None and time.monotonic() >= deadline:
+            left = None if deadline is None else deadline - time.monotonic()
+            if missing and left is not None and left <= 0:
                 raise TimeoutError(f"{len(missing)} tasks were not ready within {timeout} s")
             if missing:
-                time.sleep(interval)
+                time.sleep(interval if left is None else min(interval, left))
 
 
 def _rebuilt(kind: Callable[..., object], app: Application, given: tuple[object, ...]) -> object:

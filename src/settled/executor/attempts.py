@@ -5,19 +5,18 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
-from settled.record import Meta
 from settled.states import FAILURE, PENDING, READY_STATES, RECEIVED, SUCCESS
 
 BACKOFF_FIRST = 0.1
 BACKOFF_LONGEST = 60.0
 
 
-def attempt_of(meta: Meta) -> int:
+def attempt_of(meta: Mapping[str, object]) -> int:
     attempt = meta.get("attempt")
     return attempt if isinstance(attempt, int) else 0
 
 
-def is_finished(meta: Meta, retries: int) -> bool:
+def is_finished(meta: Mapping[str, object], retries: int) -> bool:
     """Whether nothing is left to do: SUCCESS, or a FAILURE that no retry is left for.
 
     A revoked call is done again when it is submitted again, and so is one that never ran because
@@ -29,19 +28,19 @@ def is_finished(meta: Meta, retries: int) -> bool:
     return status == SUCCESS
 
 
-def _never_ran(meta: Meta) -> bool:
+def _never_ran(meta: Mapping[str, object]) -> bool:
     wire = meta.get("result")
     if not isinstance(wire, Mapping):
         return False
     return wire.get("exc_type") == "ConfigurationError" and wire.get("exc_module") == "settled.errors"
 
 
-def floor_of(meta: Meta | None) -> int:
+def floor_of(meta: Mapping[str, object] | None) -> int:
     """The attempt from which on a ready record is newer than `meta`."""
     return attempt_of(meta) + 1 if meta is not None and meta["status"] in READY_STATES else 0
 
 
-def next_attempt(meta: Meta | None, retries: int, floor: int) -> int | None:
+def next_attempt(meta: Mapping[str, object] | None, retries: int, floor: int) -> int | None:
     """The attempt to make now; None if there is nothing to do.
 
     Args:

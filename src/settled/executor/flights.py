@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
-from typing import cast
 
 from settled.backends.base import BaseBackend
 from settled.errors import (
@@ -206,17 +205,16 @@ class Flights:
 
     def _told(self, flight: Flight, answer: Answer) -> None:
         """The watcher: a ready record of the task is in the store, or there will be none."""
-        error = answer if isinstance(answer, SettledError) else None
         elsewhere = flight.parked and flight.task.turn > 0
-        if isinstance(error, ResultExpired | ResultForgotten) and (elsewhere or not flight.parked):
+        if isinstance(answer, ResultExpired | ResultForgotten) and (elsewhere or not flight.parked):
             self.start(flight)
-        elif error is not None:
-            self.end(flight, error=error)
-        elif elsewhere and not is_finished(meta := dict(cast("Meta", answer)), flight.task.retries):
-            flight.task.floor = floor_of(meta)  # it was run with fewer retries than we give it
+        elif isinstance(answer, SettledError):
+            self.end(flight, error=answer)
+        elif elsewhere and answer["status"] == FAILURE and not is_finished(answer, flight.task.retries):
+            flight.task.floor = floor_of(answer)  # it was run with fewer retries than we give it
             self.start(flight)
         else:
-            self.end(flight, dict(cast("Meta", answer)))
+            self.end(flight, dict(answer))
 
     def _resolve(self, flight: Flight) -> None:
         task_id = flight.task.task_id

@@ -14,7 +14,7 @@ from settled.backends.protocols import checked_timeout
 from settled.errors import SettledError, TimeoutError
 from settled.record import Meta
 from settled.results import AnyResult, AsyncResult, ResultBase
-from settled.states import PROPAGATE_STATES
+from settled.states import PROPAGATE_STATES, SUCCESS
 from settled.waiting import Answer
 
 log = logging.getLogger("settled.executor")
@@ -144,6 +144,16 @@ class Handle(ResultBase[T], Future[T]):
 
     def __reduce__(self) -> tuple[object, ...]:
         return AsyncResult, (self.id, self.backend, self.parent)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the handle was told of a SUCCESS. Never asks the store."""
+        return self._meta is not None and self._meta["status"] == SUCCESS
+
+    @property
+    def told(self) -> bool:
+        """Whether the handle holds the call's ready record."""
+        return self._meta is not None
 
     # -- what the executor calls -----------------------------------------------------------------
 

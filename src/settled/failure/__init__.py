@@ -18,7 +18,7 @@ Every key under "settled" but `bases` is left out when there is nothing to say.
 
 from __future__ import annotations
 
-from settled.failure.limits import Limits, RemoteTraceback, StandIn
+from settled.failure.limits import Limits, RemoteTraceback, StandIn, describe
 from settled.failure.reading import from_wire, show_remote
 from settled.failure.text import text_of
 from settled.failure.writing import portable, storable_in, to_wire
@@ -27,6 +27,7 @@ __all__ = [
     "Limits",
     "RemoteTraceback",
     "StandIn",
+    "describe",
     "from_wire",
     "portable",
     "show_remote",

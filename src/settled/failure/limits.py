@@ -51,13 +51,13 @@ class _BoundedRepr(reprlib.Repr):
     def repr_bytearray(self, value: bytearray, level: int) -> str:
         return repr(value[:100]) + ("..." if len(value) > 100 else "")
 
-    def repr_instance(self, value: object, level: int) -> str:
-        if not issubclass(type(value), BaseException):
-            return super().repr_instance(value, level)
+    def repr_instance(self, x: object, level: int) -> str:
+        if not issubclass(type(x), BaseException):
+            return super().repr_instance(x, level)
         # Its own repr shows its args whole, and those of every exception among them again at each level.
-        args = vars(BaseException)["args"].__get__(value)
+        args = vars(BaseException)["args"].__get__(x)
         shown = [self.repr1(arg, level - 1) for arg in args[:6]] if level > 0 else ["..."]
-        return f"{type(value).__qualname__}({', '.join(shown)})"
+        return f"{type(x).__qualname__}({', '.join(shown)})"
 
 
 _repr = _BoundedRepr()

@@ -10,9 +10,6 @@ from settled.backends.sqlite import faults, schema
 from settled.errors import ConfigurationError, StoreError
 from settled.url import Location
 
-CHECKPOINT_PAGES = 4000
-"""Pages (of 4 KiB) in the write-ahead log at which it is copied into the file."""
-
 LOG_LIMIT = 64 * 1024 * 1024
 """Bytes to which a log that once grew larger is cut back."""
 
@@ -58,7 +55,6 @@ def connect(path: str, durability: str) -> apsw.Connection:
         db.pragma("synchronous", durability)
         db.pragma("cache_size", -CACHE_KIB)
         db.pragma("journal_size_limit", LOG_LIMIT)
-        db.wal_autocheckpoint(CHECKPOINT_PAGES)
     except BaseException:
         db.close()
         raise

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import apsw
 
+from settled.backends.sqlite.checkpoints import Checkpoints
+
 
 class Pool:
     """One connection that writes and a few that read, each in one thread's hands at a time.
@@ -25,6 +27,7 @@ class Pool:
         self._connect = connect
         self._limit = readers
         self._writer: apsw.Connection | None = None
+        self._checkpoints: Checkpoints | None = None
         self._idle: deque[apsw.Connection] = deque()
         self._room = threading.Condition()
         self._waiting = 0
@@ -35,7 +38,13 @@ class Pool:
         """The writing connection, for the holder of `writing`."""
         if self._writer is None:
             self._writer = self._connect()
+            self._checkpoints = Checkpoints(self._writer)
         return self._writer
+
+    def written(self) -> None:
+        """The holder of `writing` has written: see to the log before letting go."""
+        if self._checkpoints is not None:
+            self._checkpoints.keep()
 
     def borrow(self) -> apsw.Connection:
         """A reading connection, to be given back at once; waits while all are in use."""
@@ -77,7 +86,7 @@ class Pool:
         try:
             if self._writer is not None:
                 self._writer.close()
-                self._writer = None
+                self._writer = self._checkpoints = None
             while held:
                 held.pop().close()
                 self._opened -= 1

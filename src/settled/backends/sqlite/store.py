@@ -58,7 +58,9 @@ class Store:
             pool = self._pool or self._new_pool()
             try:
                 with pool.writing:
-                    return step(pool.writer(), *args)
+                    result = step(pool.writer(), *args)
+                    pool.written()
+                    return result
             except faults.BUSY as exc:
                 waiting = waiting or _Waiting(self._busy_timeout)
                 waiting.pause_or_raise(exc, self.path)

@@ -1,0 +1,45 @@
+"""The processes in which `settled map` runs calls."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+
+PRELOADED = "settled.executor"
+
+
+def pool_maker(workers: int) -> partial[ProcessPoolExecutor]:
+    """What makes the pool, and makes it anew when a worker was killed.
+
+    The workers come from a fork server where there is one: this process has threads and an open
+    store, and is no good to be forked.
+    """
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([PRELOADED])
+    else:
+        context = multiprocessing.get_context("spawn")  # type: ignore[assignment]
+    return partial(ProcessPoolExecutor, workers, mp_context=context, initializer=settle_in)
+
+
+def settle_in() -> None:
+    """In a worker: Ctrl-C is the parent's business, and standard output is for results alone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(2, 1)
+
+
+def usable_cpus() -> int:
+    """How many CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def end_at_once(status: int) -> None:
+    """End this process and its workers without waiting for anything. What is stored is safe."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    os._exit(status)
