@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import sysconfig
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,9 +48,13 @@ def library() -> Path:
 
 def files() -> list[str]:
     """Every `.py` file of the standard library, as `pythonX.Y/package/module.py`."""
-    root = library()
-    found = (path.relative_to(root) for path in root.rglob("*.py"))
-    return sorted(f"{root.name}/{path.as_posix()}" for path in found if "site-packages" not in path.parts)
+    above = str(library().parent)
+    found = []
+    for folder, folders, names in os.walk(library()):
+        folders[:] = [name for name in folders if name not in ("site-packages", "__pycache__")]
+        place = os.path.relpath(folder, above).replace(os.sep, "/")
+        found += [f"{place}/{name}" for name in names if name.endswith(".py")]
+    return sorted(found)
 
 
 def measure(path: str) -> Measures:

@@ -87,6 +87,7 @@ class App:
                 f"no setting {', '.join(unknown)}; there are {', '.join(sorted(KNOWN_SETTINGS))}"
             )
         self.url = str(url or conf.get("result_backend") or os.environ.get("SETTLED_BACKEND") or DEFAULT_URL)
+        parse(self.url)  # what is wrong with it is said here
         self.conf = Settings({**conf, "result_backend": self.url})
         self.send = send
         self.tasks: dict[str, object] = {"celery.chord_unlock": ChordUnlock(self)}
@@ -107,6 +108,11 @@ class App:
     def can_send(self) -> bool:
         return self.send is not None
 
+    def accepts(self, signature: Mapping[str, object]) -> bool:
+        """Whether `send` can send this signature: it may have an `accepts(signature)` that says so."""
+        accepts = getattr(self.send, "accepts", None)
+        return self.can_send and (accepts is None or bool(accepts(signature)))
+
     def signature(self, signature: Mapping[str, object]) -> BoundSignature:
         """The signature, bound to this app so that it can be sent."""
         return BoundSignature(self, signature)
@@ -120,6 +126,9 @@ class App:
     ) -> GroupResult:
         """A handle on a group; see `GroupResult.restore` for one that was saved."""
         return GroupResult(id, results, parent, self)
+
+    def __deepcopy__(self, memo: object) -> App:
+        return self
 
     def __repr__(self) -> str:
         return f"<App {parse(self.url).redacted()}>"

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
 from settled import failure
-from settled.errors import ChordError, ConfigurationError, ResultExpired, SettledError
+from settled.errors import ChordError, ConfigurationError, DecodeError, ResultExpired, SettledError
 from settled.record import Chord, ChordState, Claim, FailurePolicy, Meta, is_ready
 from settled.states import PENDING, SUCCESS
 
@@ -108,19 +108,20 @@ def dispatch(backend: BaseBackend, group_id: str, claim: Claim) -> bool:
 
     An error while sending is logged and leaves the claim to run out: the next sweep tries again.
     """
-    state = backend.call(backend.do_read_chord, group_id)
-    if state is None or state.done:
-        return False
     try:
+        state = backend.call(backend.do_read_chord, group_id)
+        if state is None or state.done:
+            return False
         sent = _already_dispatched(backend, state.chord.body_id) or _deliver(backend, state, claim)
+        if sent:
+            backend.call(backend.do_finish_chord, group_id)
+        return sent
     except Exception:
+        # Whoever settled the last part has stored it: that must not look as if it had failed.
         log.exception(
             "the body of chord %s could not be sent; it is tried again in %s s", group_id, claim.lease
         )
         return False
-    if sent:
-        backend.call(backend.do_finish_chord, group_id)
-    return sent
 
 
 def _already_dispatched(backend: BaseBackend, body_id: str) -> bool:
@@ -136,6 +137,8 @@ def _deliver(backend: BaseBackend, state: ChordState, claim: Claim | None) -> bo
     except ChordError as error:
         backend.mark_as_failure(chord.body_id, error, request=_body_request(body))
         return True
+    if results is None:
+        return False
     if claim is not None and not backend.call(backend.do_claim_chord, chord.group_id, claim):
         return False
     signature = cast("Sendable", backend.app.signature(body))  # type: ignore[attr-defined]
@@ -150,21 +153,43 @@ def _body_request(body: Mapping[str, object]) -> dict[str, object]:
     return {**found, "group": found.get("group_id"), "task": body.get("task")}
 
 
-def header_results(backend: BaseBackend, state: ChordState) -> list[object]:
-    """What the body is called with, in header order; ChordError if its policy says it must fail."""
+def header_results(backend: BaseBackend, state: ChordState) -> list[object] | None:
+    """What the body is called with, in header order; ChordError if its policy says it must fail.
+
+    None if it is not due any more: the failure that made it due has given way to a success.
+    """
     chord = state.chord
-    metas = backend.read_many(tuple(dict.fromkeys(chord.members)))
+    metas = _header_metas(backend, tuple(dict.fromkeys(chord.members)))
     outcomes = [_outcome(backend, task_id, metas.get(task_id)) for task_id in chord.members]
     if chord.policy is FailurePolicy.OUTCOMES:
         return list(outcomes)
     counted = [outcome for outcome, part in zip(outcomes, state.parts, strict=True) if part is not None]
     for outcome in counted:
         if outcome.error is not None:
-            raise ChordError(f"Dependency {outcome.task_id} raised {failure.describe(outcome.error)}") from outcome.error
-    return [outcome.value for outcome in outcomes]
+            raise ChordError(
+                f"Dependency {outcome.task_id} raised {failure.describe(outcome.error)}"
+            ) from outcome.error
+    return None if None in state.parts else [outcome.value for outcome in outcomes]
 
 
-def _outcome(backend: BaseBackend, task_id: str, meta: Meta | None) -> Outcome:
+def _header_metas(backend: BaseBackend, task_ids: Sequence[str]) -> dict[str, Meta | DecodeError]:
+    """The header's records; in place of one that cannot be read, why."""
+    try:
+        return {**backend.read_many(task_ids)}
+    except DecodeError:
+        return {task_id: meta for each in task_ids for task_id, meta in _one_meta(backend, each).items()}
+
+
+def _one_meta(backend: BaseBackend, task_id: str) -> dict[str, Meta | DecodeError]:
+    try:
+        return {**backend.read_many((task_id,))}
+    except DecodeError as exc:
+        return {task_id: exc}
+
+
+def _outcome(backend: BaseBackend, task_id: str, meta: Meta | DecodeError | None) -> Outcome:
+    if isinstance(meta, DecodeError):
+        return Outcome(task_id, "UNREADABLE", error=meta)
     if meta is None or not is_ready(meta):
         gone = ResultExpired(f"the result of header task {task_id!r} is no longer in the store")
         return Outcome(task_id, "EXPIRED", error=gone)
@@ -172,7 +197,9 @@ def _outcome(backend: BaseBackend, task_id: str, meta: Meta | None) -> Outcome:
     if meta["status"] == SUCCESS:
         return Outcome(task_id, SUCCESS, value)
     error = (
-        value if isinstance(value, Exception) else SettledError(f"task {task_id!r} failed: {failure.describe(value)}")
+        value
+        if isinstance(value, Exception)
+        else SettledError(f"task {task_id!r} failed: {failure.describe(value)}")
     )
     return Outcome(task_id, str(meta["status"]), error=error)
 
@@ -206,10 +233,24 @@ def sweep(backend: BaseBackend, limit: int = SWEEP_LIMIT) -> int:
         return 0
     sent = 0
     for group_id in backend.call(backend.do_due_chords, limit):
-        claim = new_claim(backend)
+        claim = new_claim(backend) if _may_send(backend, group_id) else None
         if claim is not None and backend.call(backend.do_claim_chord, group_id, claim):
             sent += dispatch(backend, group_id, claim)
     return sent
+
+
+def _may_send(backend: BaseBackend, group_id: str) -> bool:
+    """Whether this process can do what the chord is due for: its claim would keep those that can from it.
+
+    An app that sends only some signatures says so by `accepts(signature)`.
+    """
+    accepts = getattr(backend.app, "accepts", None)
+    if accepts is None:
+        return True
+    state = backend.call(backend.do_read_chord, group_id)
+    if state is None:
+        return False
+    return bool(accepts(backend.decode(state.chord.body))) or _already_dispatched(backend, state.chord.body_id)
 
 
 class Sweeper:
@@ -238,6 +279,6 @@ class Sweeper:
                 return
             try:
                 sweep(backend)
-            except SettledError:
+            except Exception:
                 log.exception("the sweep for undispatched chords failed; it is tried again")
             del backend

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar, cast
 
 from settled.backends.base import BaseBackend
 from settled.backends.protocols import Application, checked_timeout
-from settled.errors import ConfigurationError, SettledError, TimeoutError
+from settled.errors import ConfigurationError, EncodeError, SettledError, TimeoutError
 from settled.record import checked_id
 from settled.results import AnyResult, ResultBase
 from settled.states import PROPAGATE_STATES
@@ -67,7 +67,7 @@ class ResultSet:
             callback: called as `callback(task_id, value)` for each, in order; then [] is returned.
         """
         deadline = _deadline(timeout)
-        self._load()
+        self._look()
         values: list[object] = []
         for result in self.results:
             value = result.get(_left(deadline), propagate)
@@ -99,17 +99,14 @@ class ResultSet:
 
     def _load(self) -> None:
         """Read every record that is not held yet, in one look."""
-        wanted: dict[BaseBackend, list[ResultBase[object]]] = {}
-        for result in self.results:
-            if isinstance(result, ResultSet):
-                result._load()
-            elif result.wanted:
-                wanted.setdefault(result.backend, []).append(result)
-        for backend, results in wanted.items():
-            metas = backend.read_ready([result.id for result in results])
-            for result in results:
-                if result.id in metas:
-                    result.keep(metas[result.id])
+        for backend, by_id in _wanted(self.results).items():
+            for task_id, meta in backend.read_ready(list(by_id)).items():
+                for result in by_id[task_id]:
+                    result.keep(meta)
+
+    def _look(self) -> None:
+        """As `_load`, for one who waits: nothing is read while the store is out of reach."""
+        _look(self.results)
 
     # -- looking -----------------------------------------------------------------------------
 
@@ -204,7 +201,7 @@ class ResultSet:
         raise AttributeError("a plain set of results has no id; a GroupResult has")
 
     def as_tuple(self) -> tuple[object, object]:
-        raise TypeError("a plain set of results cannot be stored; a GroupResult can")
+        raise EncodeError("a plain set of results cannot be stored; a GroupResult can")
 
     @property
     def children(self) -> list[AnyResult]:
@@ -291,42 +288,98 @@ class AsCompleted(Generic[T]):
 
     def __iter__(self) -> Iterator[AnyResult]:
         deadline = _deadline(self._timeout)
-        waiting: dict[BaseBackend, dict[str, list[ResultBase[object]]]] = {}
-        groups: list[ResultSet] = []
-        for result in self._results:
-            if isinstance(result, ResultSet):
-                groups.append(result)
-            elif not result.wanted:
-                yield result
-            else:
-                waiting.setdefault(result.backend, {}).setdefault(result.id, []).append(result)
-        for backend, by_id in waiting.items():
+        tally = _Tally(self._results)
+        yield from tally.complete()
+        for backend, by_id in _wanted(self._results).items():
             for task_id, answer in backend.watcher.each(list(by_id), _left(deadline)):
                 for result in by_id[task_id]:
                     if not isinstance(answer, SettledError):
                         result.keep(backend.outcome_meta(answer))
-                    yield result
-        for group in groups:
-            group.join(_left(deadline), propagate=False)
-            yield group
+                    yield from tally.strike(result)
 
     async def __aiter__(self) -> AsyncIterator[AnyResult]:
         deadline = _deadline(self._timeout)
-        arrived: asyncio.Queue[AnyResult] = asyncio.Queue()
-        futures = [_tell(result, arrived) for result in self._results]
+        arrived: asyncio.Queue[int] = asyncio.Queue()
+        futures: list[asyncio.Future[object]] = []
+        missing = dict.fromkeys(range(len(self._results)))
         try:
-            for left in range(len(futures), 0, -1):
+            for place, result in enumerate(self._results):
+                futures.append(_tell(result, arrived, place))
+            while missing:
                 try:
-                    yield await asyncio.wait_for(arrived.get(), _left(deadline))
+                    places = [await asyncio.wait_for(arrived.get(), _left(deadline))]
                 except builtins.TimeoutError:
-                    raise TimeoutError(f"{left} results were not ready within {self._timeout} s") from None
+                    places = await asyncio.to_thread(self._late, list(missing))
+                    if not places:
+                        message = f"{len(missing)} results were not ready within {self._timeout} s"
+                        raise TimeoutError(message) from None
+                for place in places:
+                    if place in missing:
+                        del missing[place]
+                        yield self._results[place]
         finally:
             for future in futures:
                 future.cancel()
 
+    def _late(self, places: list[int]) -> list[int]:
+        """The last look before a timeout: which of these are ready after all."""
+        _look([self._results[place] for place in places])
+        return [place for place in places if not _wanted([self._results[place]])]
 
-def _tell(result: AnyResult, arrived: asyncio.Queue[AnyResult]) -> asyncio.Future[object]:
-    """Have the handle put into `arrived` once it is ready; cancel what is returned to let go of it."""
+
+class _Tally:
+    """Which of some handles, groups among them, have all their tasks settled."""
+
+    def __init__(self, results: list[AnyResult]) -> None:
+        self._results = results
+        self._open: list[int] = []
+        self._places: dict[int, list[int]] = {}
+        for place, result in enumerate(results):
+            tasks = [each for each in _tasks([result]) if each.wanted]
+            self._open.append(len(tasks))
+            for each in tasks:
+                self._places.setdefault(id(each), []).append(place)
+
+    def complete(self) -> list[AnyResult]:
+        """Those of which nothing is missing from the start."""
+        return [result for result, missing in zip(self._results, self._open, strict=True) if not missing]
+
+    def strike(self, task: ResultBase[object]) -> Iterator[AnyResult]:
+        """The task is settled: those of which it was the last."""
+        for place in self._places.pop(id(task), ()):
+            self._open[place] -= 1
+            if not self._open[place]:
+                yield self._results[place]
+
+
+def _tasks(results: Iterable[AnyResult]) -> Iterator[ResultBase[object]]:
+    """The handles of tasks among these, and in the groups among them."""
+    for result in results:
+        if isinstance(result, ResultSet):
+            yield from _tasks(result.results)
+        else:
+            yield result
+
+
+def _wanted(results: Iterable[AnyResult]) -> dict[BaseBackend, dict[str, list[ResultBase[object]]]]:
+    """The handles whose record is still to be read, each once, by backend and task id."""
+    wanted: dict[BaseBackend, dict[str, list[ResultBase[object]]]] = {}
+    for task in {id(task): task for task in _tasks(results) if task.wanted}.values():
+        wanted.setdefault(task.backend, {}).setdefault(task.id, []).append(task)
+    return wanted
+
+
+def _look(results: Iterable[AnyResult]) -> None:
+    """Have these handles keep the records that are ready now."""
+    for backend, by_id in _wanted(results).items():
+        for found in backend.watcher.looks(list(by_id)):
+            for task_id, answer in found:
+                for result in by_id[task_id] if not isinstance(answer, SettledError) else ():
+                    result.keep(backend.outcome_meta(answer))
+
+
+def _tell(result: AnyResult, arrived: asyncio.Queue[int], place: int) -> asyncio.Future[object]:
+    """Have `place` put into `arrived` once the handle is ready; cancel what is returned to let go of it."""
     if isinstance(result, ResultSet):
         future: asyncio.Future[object] = asyncio.ensure_future(gather(*result, return_exceptions=True))
     else:
@@ -334,7 +387,7 @@ def _tell(result: AnyResult, arrived: asyncio.Queue[AnyResult]) -> asyncio.Futur
 
     def put(done: asyncio.Future[object]) -> None:
         if not done.cancelled():
-            arrived.put_nowait(result)
+            arrived.put_nowait(place)
 
     future.add_done_callback(put)
     return future
@@ -345,7 +398,7 @@ def as_completed(results: Iterable[AnyResult], timeout: float | None = None) -> 
 
     `timeout` seconds are for all together, None for ever; TimeoutError when they have passed. What
     became of each task is asked of its handle; nothing is raised here. A group comes when all
-    its tasks are ready.
+    its tasks are ready. With `for`, handles of several backends come one backend after the other.
     """
     return AsCompleted(results, timeout)
 
@@ -359,7 +412,12 @@ async def gather(*results: AnyResult, return_exceptions: bool = False) -> list[o
     async def value(result: AnyResult) -> object:
         return await result
 
-    return list(await asyncio.gather(*map(value, results), return_exceptions=return_exceptions))
+    tasks = [asyncio.ensure_future(value(result)) for result in results]
+    try:
+        return list(await asyncio.gather(*tasks, return_exceptions=return_exceptions))
+    finally:
+        for task in tasks:  # after a failure nobody waits for the others any more
+            task.cancel()
 
 
 def _deadline(timeout: float | None) -> float | None:

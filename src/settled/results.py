@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, cast
 
 from settled.backends import tree
@@ -95,16 +96,19 @@ class ResultBase(Generic[T]):
     ) -> None:
         """Call `callback(self)` when the task has succeeded, `on_error(self)` when it has not.
 
-        Called at once if it is ready, else later in another thread; what it raises is logged.
+        At once if this handle holds the result already, else later, one at a time in the thread for
+        callbacks. What they raise is logged. `on_error` is also called where there will be no result,
+        because it has expired, say: `get` then raises why.
         """
-        self.backend.watcher.add(self.id, _Then(self, callback, on_error))
+        then = _Then(self, callback, on_error)
+        if self._meta is not None:
+            then.run(self._meta)
+        else:
+            self.backend.watcher.add(self.id, then)
 
     def _value(self, propagate: bool) -> T:
         assert self._meta is not None
-        result = self.backend.result_of(self._meta)
-        if propagate and self._meta["status"] in PROPAGATE_STATES and isinstance(result, BaseException):
-            raise result
-        return cast("T", result)
+        return cast("T", self.backend.value_of(self._meta, propagate))
 
     # -- looking -----------------------------------------------------------------------------
 
@@ -223,6 +227,8 @@ class ResultBase(Generic[T]):
         return hash(self.id)
 
     def __eq__(self, other: object) -> bool:
+        if isinstance(other, str):
+            return other == self.id
         return isinstance(other, ResultBase) and other.id == self.id
 
 
@@ -286,7 +292,7 @@ class EagerResult(AsyncResult[T]):
         callback: Callable[[ResultBase[T]], object],
         on_error: Callable[[ResultBase[T]], object] | None = None,
     ) -> None:
-        _Then(self, callback, on_error)(self._meta or {})
+        _Then(self, callback, on_error).run(self._meta or {})
 
     def forget(self, children: bool = False) -> None:
         """Nothing is stored: there is nothing to forget."""
@@ -314,17 +320,19 @@ class _Then:
         self.on_error = on_error
 
     def __call__(self, answer: Answer) -> None:
-        try:
-            self.result.keep(BaseBackend.outcome_meta(answer))
-            succeeded = self.result.successful()
-        except SettledError:
-            log.exception("the result of task %s cannot be read", self.result.id)
-            return
-        callback = self.callback if succeeded else self.on_error
+        self.result.backend.watcher.callbacks.run(partial(self.run, answer))
+
+    def run(self, answer: Answer) -> None:
+        callback = self.on_error
+        if not isinstance(answer, SettledError):
+            self.result.keep(dict(answer))
+            callback = self.callback if answer["status"] == SUCCESS else self.on_error
+        elif callback is None:
+            log.error("the result of task %s cannot be had: %s", self.result.id, answer)
         try:
             if callback is not None:
                 callback(self.result)
-        except Exception:
+        except (Exception, SystemExit):
             log.exception("the callback of task %s failed", self.result.id)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -10,7 +11,8 @@ import msgspec
 
 from settled.errors import ConfigurationError
 
-SECRET_OPTIONS = frozenset({"password", "secret", "token", "key", "ssl_password"})
+_SECRET = re.compile("pass|pwd|secret|token|key|credential|auth|signature", re.IGNORECASE)
+"""What the name of an option with a secret in it looks like. Hiding one too many costs nothing."""
 
 
 class Location(msgspec.Struct, frozen=True):
@@ -25,6 +27,9 @@ class Location(msgspec.Struct, frozen=True):
     options: Mapping[str, str]
     url: str
 
+    def __repr__(self) -> str:
+        return f"<Location {self.redacted()}>"
+
     def redacted(self) -> str:
         """The URL with every secret replaced by `**`: the only form that may be logged or shown."""
         parts = urlsplit(self.url)
@@ -34,10 +39,15 @@ class Location(msgspec.Struct, frozen=True):
             netloc = f"{user.partition(':')[0]}:**@{host}" if ":" in user else netloc
         shown = f"{parts.scheme}://{netloc}{parts.path}"
         query = "&".join(
-            f"{quote(name)}={'**' if name.lower() in SECRET_OPTIONS else quote(value, safe='/:')}"
+            f"{quote(name)}={'**' if is_secret(name) else quote(value, safe='/:')}"
             for name, value in self.options.items()
         )
         return f"{shown}?{query}" if query else shown
+
+
+def is_secret(option: str) -> bool:
+    """Whether the value of this option must not be shown."""
+    return _SECRET.search(option) is not None
 
 
 def parse(url: object) -> Location:
@@ -49,14 +59,22 @@ def parse(url: object) -> Location:
     scheme, found, _ = url.partition("://")
     if not found or not scheme:
         raise ConfigurationError(
-            f"{url[:40]!r} is not a backend URL: it has no scheme. Write 'sqlite:///results.db' or 'memory://'"
+            f"{_without_user(url)[:40]!r} is not a backend URL: it has no scheme. "
+            "Write 'sqlite:///results.db' or 'memory://'"
         )
+    # Python's own messages quote parts of the URL, which may be parts of a password.
     try:
         parts = urlsplit(url)
+    except ValueError:
+        raise ConfigurationError(f"the {scheme}:// URL cannot be read: {_ESCAPE}") from None
+    try:
         port = parts.port
+    except ValueError:
+        raise ConfigurationError(f"the port in the {scheme}:// URL is not a port number; {_ESCAPE}") from None
+    try:
         pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    except ValueError as exc:
-        raise ConfigurationError(f"the {scheme}:// URL cannot be read: {exc}") from exc
+    except ValueError:
+        raise ConfigurationError(f"the options in the {scheme}:// URL are not all name=value") from None
     if parts.fragment:
         raise ConfigurationError(f"the {scheme}:// URL has a '#': write it as %23")
     options = dict(pairs)
@@ -86,8 +104,19 @@ def read_options(
         try:
             values[name] = known[name](value)
         except (TypeError, ValueError) as exc:
+            if is_secret(name):
+                raise ConfigurationError(f"{where}: the value of option {name} is not usable") from None
             raise ConfigurationError(f"{where}: option {name}={value!r} is not usable: {exc}") from exc
     return values
+
+
+_ESCAPE = "write '@', ':', '/', '?', '#', '[' and ']' in a user name or password as %40 and so on"
+
+
+def _without_user(url: str) -> str:
+    """The text with everything before its last "@" hidden: what is there may be a password."""
+    head, at, tail = url.rpartition("@")
+    return f"**@{tail}" if at else head or tail
 
 
 def _hint(name: str, known: Mapping[str, object]) -> str:

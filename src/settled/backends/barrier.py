@@ -1,23 +1,25 @@
 """Chords and leases on a store that can only compare and set one key.
 
 A chord is two documents: what never changes but by growing (members, body), and what every part
-changes (one letter per place, claim, done). A part is counted after its record is stored, in a
-step of its own: a crash between the two is mended by the sweep, which recounts open chords from
-their records. The ids of open chords are one more document.
+changes (one letter per place, claim, done). The second says how many places there are: a member that
+was written down and has no place yet is none. A part is counted after its record is stored, in a step
+of its own: a crash between the two is mended by the sweep, which recounts open chords from their
+records. The ids of open chords are one more document.
 """
 
 from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import msgspec
 
 from settled import chords
 from settled.backends.engine import Engine
-from settled.errors import ConfigurationError, CorruptRecord
+from settled.errors import CorruptRecord
 from settled.record import Chord, ChordState, Claim, FailurePolicy, is_complete
 from settled.states import FAILURE, READY_STATES, REVOKED, SUCCESS
 
@@ -28,6 +30,9 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 RECOUNT_INTERVAL = 10.0
 """Seconds between two recounts of one open chord by one process."""
+
+DONE_LIFE = 24 * 3600.0
+"""Seconds for which a dispatched chord is remembered, so that it is not opened anew."""
 
 _LETTER = {SUCCESS: "S", FAILURE: "F", REVOKED: "R", "EXPIRED": "E"}
 _STATE = {letter: state for state, letter in _LETTER.items()}
@@ -46,6 +51,7 @@ class _Count(msgspec.Struct):
     token: str | None = None
     claimed_until: float = 0.0
     done: bool = False
+    done_at: float = 0.0
 
 
 class _OpenChords(msgspec.Struct):
@@ -70,6 +76,10 @@ class KeyValueBarrier(Engine):
     def values_of(self, keys: Sequence[bytes | str]) -> list[bytes | str | None]: ...
     @abstractmethod
     def key_t(self, s: str | bytes) -> bytes | str: ...
+    @abstractmethod
+    def keys(self, prefix: bytes | str) -> Iterable[bytes | str]: ...
+    @abstractmethod
+    def expire_key(self, key: bytes | str, seconds: float | None) -> None: ...
     @abstractmethod
     def get_key_for_chord(self, group_id: str) -> bytes | str: ...
 
@@ -103,7 +113,9 @@ class KeyValueBarrier(Engine):
         header = _Header(list(chord.members), chord.body, chord.body_id, chord.policy.value)
         self._change(self._header_key(group_id), _Header, lambda old: None if old else header)
         empty = _Count(_OPEN * len(chord.members))
-        if self._change(self.get_key_for_chord(group_id), _Count, lambda old: None if old else empty):
+        self._change(self.get_key_for_chord(group_id), _Count, lambda old: None if old else empty)
+        found = self._read(group_id)
+        if found is not None and not found[1].done:  # also again: whoever opened it may have died here
             self._index(group_id, present=True)
         return self.do_count_parts(group_id, None, claim)
 
@@ -118,27 +130,41 @@ class KeyValueBarrier(Engine):
         self._change(self._index_key(), _OpenChords, change)
 
     def do_grow_chord(self, group_id: str, members: Sequence[str]) -> int | None:
+        def add(old: _Header | None) -> _Header | None:
+            fresh = [each for each in dict.fromkeys(members) if old and each not in old.members]
+            return msgspec.structs.replace(old, members=[*old.members, *fresh]) if old and fresh else None
+
+        self._change(self._header_key(group_id), _Header, add)
         found = self._read(group_id)
-        if found is None or found[1].done or _is_complete(*found):
+        if found is None:
             return None
+        header = found[0]
+        places = {each: place for place, each in enumerate(header.members, 1)}
+        last = max((places[each] for each in members), default=0)
+        size: int | None = None
 
-        def grow(old: _Header | None) -> _Header | None:
-            return old and msgspec.structs.replace(old, members=[*old.members, *members])
+        def enlarge(old: _Count | None) -> _Count | None:
+            nonlocal size
+            size = None
+            if old is None or old.done or _is_complete(header, old):
+                return None
+            size = max(len(old.parts), last)
+            new = msgspec.structs.replace(old, parts=old.parts.ljust(last, _OPEN))
+            return None if new == old else new
 
-        header = self._change(self._header_key(group_id), _Header, grow)
-        self.do_count_parts(group_id, members, None)
-        return None if header is None else len(header.members)
+        self._change(self.get_key_for_chord(group_id), _Count, enlarge)
+        if size is not None:
+            self.do_count_parts(group_id, members, None)
+        return size
 
     def do_read_chord(self, group_id: str) -> ChordState | None:
         found = self._read(group_id)
         if found is None:
             return None
         header, count = found
-        chord = Chord(
-            group_id, tuple(header.members), header.body, header.body_id, FailurePolicy(header.policy)
-        )
-        parts = count.parts.ljust(len(header.members), _OPEN)
-        return ChordState(chord, tuple(_STATE.get(letter) for letter in parts), count.done)
+        members = tuple(header.members[: len(count.parts)])
+        chord = Chord(group_id, members, header.body, header.body_id, FailurePolicy(header.policy))
+        return ChordState(chord, tuple(_STATE.get(letter) for letter in count.parts), count.done)
 
     def do_count_parts(self, group_id: str, task_ids: Sequence[str] | None, claim: Claim | None) -> bool:
         found = self._read(group_id)
@@ -169,8 +195,10 @@ class KeyValueBarrier(Engine):
             if old is None or old.done:
                 complete = False
                 return None
-            letters = list(old.parts.ljust(len(members), _OPEN))
+            letters = list(old.parts)
             for place, state in places.items():
+                if place >= len(letters):
+                    continue
                 if letters[place] == _OPEN or (letters[place] != "S" and state != "EXPIRED"):
                     letters[place] = _LETTER[state]
             new = msgspec.structs.replace(old, parts="".join(letters))
@@ -185,9 +213,14 @@ class KeyValueBarrier(Engine):
 
     def do_finish_chord(self, group_id: str) -> None:
         def finish(old: _Count | None) -> _Count | None:
-            return None if old is None or old.done else msgspec.structs.replace(old, done=True)
+            if old is None or old.done:
+                return None
+            return msgspec.structs.replace(old, done=True, done_at=self.clock())
 
-        self._change(self.get_key_for_chord(group_id), _Count, finish)
+        key = self.get_key_for_chord(group_id)
+        if self._change(key, _Count, finish) is not None:
+            self.expire_key(key, DONE_LIFE)
+            self.expire_key(self._header_key(group_id), DONE_LIFE)
         self._index(group_id, present=False)
 
     def do_due_chords(self, limit: int) -> Sequence[str]:
@@ -200,6 +233,7 @@ class KeyValueBarrier(Engine):
             found = self._read(group_id)
             if found is None or found[1].done:
                 self._index(group_id, present=False)
+                self._recounted.pop(group_id, None)
             elif _is_complete(*found):
                 if found[1].claimed_until <= now:
                     due.append(group_id)
@@ -208,12 +242,29 @@ class KeyValueBarrier(Engine):
         return due[:limit]
 
     def _recount_is_due(self, group_id: str) -> bool:
-        recounted: dict[str, float] = self.__dict__.setdefault("_recounted", {})
         now = time.monotonic()
-        if now - recounted.get(group_id, 0.0) < RECOUNT_INTERVAL:
+        if now < self._recounted.get(group_id, 0.0):
             return False
-        recounted[group_id] = now
+        self._recounted[group_id] = now + RECOUNT_INTERVAL
         return True
+
+    @cached_property
+    def _recounted(self) -> dict[str, float]:
+        """When each open chord may be recounted again, on this process's monotonic clock."""
+        return {}
+
+    def drop_done_chords(self) -> None:
+        """Delete the barriers that were done long ago, where the store does not by itself."""
+        if not self.capabilities.chords:
+            return
+        prefix = self.get_key_for_chord("x")[:-1]
+        for key in list(self.keys(prefix)):
+            payload = self.get(key)
+            count = None if payload is None else _decoded(key, payload, _Count)
+            if count is not None and count.done and count.done_at + DONE_LIFE <= self.clock():
+                group_id = key[len(prefix) :]
+                self.delete(key)
+                self.delete(self._header_key(group_id.decode() if isinstance(group_id, bytes) else group_id))
 
     def do_delete_chord(self, group_id: str) -> None:
         self.delete(self.get_key_for_chord(group_id))
@@ -230,14 +281,10 @@ class KeyValueBarrier(Engine):
 
     # -- chords without compare-and-set --------------------------------------------------------
 
-    def header_of(self, group_id: str) -> list[str]:
-        """The members of a chord whose header was saved as a group."""
-        group = cast("BaseBackend", self).restore_group(group_id)
-        if group is None:
-            raise ConfigurationError(
-                f"chord {group_id!r} cannot be counted: its group was never saved, or has expired"
-            )
-        return [result.id for result in group.results]  # type: ignore[attr-defined]
+    def header_of(self, group_id: str) -> list[str] | None:
+        """The members of a chord whose header was saved as a group, if it was."""
+        group = cast("BaseBackend", self).restore_group(group_id, cache=False)
+        return None if group is None else [result.id for result in group.results]  # type: ignore[attr-defined]
 
     def unlock(self, group_id: str, members: Sequence[str], body: object) -> bool:
         """Dispatch the body if every member's record is ready; whether nothing is left to do."""
@@ -271,8 +318,8 @@ def _decoded(key: bytes | str, payload: bytes | str, kind: type[S]) -> S:
 
 
 def _is_complete(header: _Header, count: _Count) -> bool:
-    size = len(header.members)
-    counted = len(count.parts) - count.parts.count(_OPEN)
+    size = len(count.parts)
+    counted = size - count.parts.count(_OPEN)
     return is_complete(FailurePolicy(header.policy), size, counted, counted - count.parts.count("S"))
 
 

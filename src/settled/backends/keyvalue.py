@@ -8,17 +8,19 @@ Defining a method declares what follows from it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from inspect import signature
+from types import FunctionType
 from typing import ClassVar, cast
 
 import msgspec
 
 from settled.backends.barrier import KeyValueBarrier
-from settled.backends.protocols import field
-from settled.backends.template import BaseBackend
-from settled.errors import DecodeError
-from settled.record import Capabilities, Gone, Meta, Query, Row, Settle, Settled, checked_id
+from settled.backends.protocols import Result, field, text_field
+from settled.backends.template import BaseBackend, header_tasks, tasks_of
+from settled.errors import ConfigurationError, DecodeError
+from settled.record import Capabilities, FailurePolicy, Gone, Meta, Query, Row, Settle, Settled, checked_id
 from settled.states import READY_STATES, may_replace
 
 Key = bytes | str
@@ -29,9 +31,9 @@ _STATUS = re.compile(rb"status[^A-Za-z]{1,6}([A-Z][A-Z_]*)")
 class KeyValueStoreBackend(KeyValueBarrier, BaseBackend):
     """Celery's records under Celery's keys, in any store with get, set and delete."""
 
-    task_keyprefix = "celery-task-meta-"
-    group_keyprefix = "celery-taskset-meta-"
-    chord_keyprefix = "chord-unlock-"
+    task_keyprefix: Key = "celery-task-meta-"
+    group_keyprefix: Key = "celery-taskset-meta-"
+    chord_keyprefix: Key = "chord-unlock-"
     implements_incr = False
 
     capabilities: ClassVar[Capabilities] = Capabilities(shared=True)
@@ -42,6 +44,10 @@ class KeyValueStoreBackend(KeyValueBarrier, BaseBackend):
         lists = cls.keys is not KeyValueStoreBackend.keys
         expires = cls.expire is not KeyValueStoreBackend.expire
         cls.stamps_expiry = not expires
+        key_t = cls.__dict__.get("key_t")
+        if isinstance(key_t, FunctionType) and len(signature(key_t).parameters) == 1:
+            # Published engines say `key_t = bytes_to_str`: a plain function, and no method.
+            cls.key_t = staticmethod(key_t)  # type: ignore[method-assign]
         if "capabilities" not in cls.__dict__:
             cls.capabilities = msgspec.structs.replace(
                 cls.capabilities,
@@ -96,13 +102,13 @@ class KeyValueStoreBackend(KeyValueBarrier, BaseBackend):
         return s if isinstance(s, bytes) else s.encode()
 
     def get_key_for_task(self, task_id: str) -> Key:
-        return self.key_t(self.task_keyprefix + checked_id(task_id))
+        return self.key_t(_text(self.task_keyprefix) + checked_id(task_id))
 
     def get_key_for_group(self, group_id: str) -> Key:
-        return self.key_t(self.group_keyprefix + checked_id(group_id, "group id"))
+        return self.key_t(_text(self.group_keyprefix) + checked_id(group_id, "group id"))
 
     def get_key_for_chord(self, group_id: str) -> Key:
-        return self.key_t(self.chord_keyprefix + checked_id(group_id, "group id"))
+        return self.key_t(_text(self.chord_keyprefix) + checked_id(group_id, "group id"))
 
     def values_of(self, keys: Sequence[Key]) -> list[bytes | str | None]:
         """`mget` as a list in the order of `keys`, whichever form the store answers in."""
@@ -124,7 +130,7 @@ class KeyValueStoreBackend(KeyValueBarrier, BaseBackend):
             elif not self.compare_and_set(key, old, write.payload):
                 continue
             landed = True
-            self._expire(key, write.expires)
+            self.expire_key(key, write.expires)
             break
         stored = write.state if landed or state is None else state
         claimed = False
@@ -132,7 +138,8 @@ class KeyValueStoreBackend(KeyValueBarrier, BaseBackend):
             claimed = self.count_parts(write.part.group_id, {write.task_id: stored}, write.claim)
         return Settled(landed, stored, claimed)
 
-    def _expire(self, key: Key, seconds: float | None) -> None:
+    def expire_key(self, key: Key, seconds: float | None) -> None:
+        """Have the store drop `key` in so many seconds, if it can and there are any."""
         if seconds is not None and not self.stamps_expiry:
             self.expire(key, seconds)
 
@@ -178,7 +185,7 @@ class KeyValueStoreBackend(KeyValueBarrier, BaseBackend):
     def do_write_group(self, group_id: str, payload: bytes, expires: float | None) -> None:
         key = self.get_key_for_group(group_id)
         self.set(key, payload)
-        self._expire(key, expires)
+        self.expire_key(key, expires)
 
     def do_read_group(self, group_id: str) -> bytes | str | None:
         payload = self.get(self.get_key_for_group(group_id))
@@ -197,7 +204,7 @@ class KeyValueStoreBackend(KeyValueBarrier, BaseBackend):
     def _task_ids(self) -> list[str]:
         skip = len(self.task_keyprefix)
         keys = self.keys(self.key_t(self.task_keyprefix))
-        return [(key.decode() if isinstance(key, bytes) else key)[skip:] for key in keys]
+        return [_text(key)[skip:] for key in keys]
 
     def _row(self, task_id: str) -> Row | None:
         payload = self.get(self.get_key_for_task(task_id))
@@ -224,28 +231,73 @@ class KeyValueStoreBackend(KeyValueBarrier, BaseBackend):
             payload = self.get(key)
             if payload is not None and self._expired(payload):
                 self.delete(key)
+        self.drop_done_chords()
         return deleted
 
     # -- chords on a store that counts, but cannot compare and set ---------------------------------
 
+    @property
+    def _counts_by_incr(self) -> bool:
+        return self.implements_incr and not self.capabilities.chords
+
+    def apply_chord(
+        self,
+        header: Callable[..., object],
+        partial_args: Sequence[object],
+        group_id: str,
+        body: Mapping[str, object],
+        **options: object,
+    ) -> object:
+        """As `BaseBackend.apply_chord`.
+
+        On a store with `incr` but no `compare_and_set` the header is saved as a group, and nobody
+        polls: whoever calls `on_chord_part_return` last looks at its records and dispatches.
+        """
+        if not self._counts_by_incr:
+            return super().apply_chord(header, partial_args, group_id, body, **options)
+        if options.get("on_failure") not in (None, FailurePolicy.ALL):
+            raise ConfigurationError(f"{self.url} counts by incr alone: on_failure can only be 'all'")
+        members = cast("Sequence[Result] | None", options.get("result"))
+        if members is not None:
+            self._save_header(group_id, tasks_of(members))
+        sent = header(*partial_args, task_id=group_id)
+        if members is None:
+            self._save_header(group_id, header_tasks(sent))
+            self._unlock_counted(group_id, body)  # parts may have returned before there was a header
+        return sent
+
+    def _save_header(self, group_id: str, members: Sequence[Result]) -> None:
+        group = self.app.GroupResult(checked_id(group_id, "group id"), members)  # type: ignore[operator]
+        self.save_group(group_id, group)
+
     def on_chord_part_return(self, task: object, propagate: bool | None = None) -> None:
         """As `BaseBackend.on_chord_part_return`.
 
-        On a store with `incr` but no `compare_and_set` the part is counted by `incr`, and the
-        last one looks at the header's records at once instead of leaving it to the poll.
+        On a store with `incr` but no `compare_and_set` the part is counted by `incr`, and the last
+        one looks at the header's records.
         """
-        if self.capabilities.chords or not self.implements_incr:
+        if not self._counts_by_incr:
             super().on_chord_part_return(task, bool(propagate))
             return
         request = field(task, "request") or task
-        group_id, body = field(request, "group"), field(request, "chord")
+        group_id, body = text_field(request, "group"), field(request, "chord")
         if group_id is None or body is None:
             return
-        key = self.get_key_for_chord(str(group_id))
-        counted = self.incr(key)
-        members = self.header_of(str(group_id))
-        if counted >= len(members) and self.unlock(str(group_id), members, body):
+        self.incr(self.get_key_for_chord(group_id))
+        self._unlock_counted(group_id, body)
+
+    def _unlock_counted(self, group_id: str, body: object) -> None:
+        key = self.get_key_for_chord(group_id)
+        members, counted = self.header_of(group_id), self.get(key)
+        if members is None or (0 if counted is None else int(counted)) < len(members):
+            return
+        if self.unlock(group_id, members, body):
             self.delete(key)
+            self.delete_group(group_id)
+
+
+def _text(key: Key) -> str:
+    return key.decode() if isinstance(key, bytes) else key
 
 
 def row_of(task_id: str, meta: Mapping[str, object], size: int) -> Row:

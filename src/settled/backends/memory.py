@@ -83,6 +83,9 @@ class MemoryBackend(BaseBackend):
             "memory:// lives in one process and cannot be sent to another: use 'sqlite:///results.db'"
         )
 
+    def do_forked(self) -> None:
+        self._store = threading.RLock()  # another thread of the parent may have held it
+
     # -- records -----------------------------------------------------------------------------
 
     def do_settle(self, write: Settle) -> Settled:
@@ -206,7 +209,7 @@ class MemoryBackend(BaseBackend):
             barrier = self._chords.get(group_id)
             if barrier is None or barrier.done is not None or barrier.complete():
                 return None
-            self._add(group_id, members)
+            self._add(group_id, [each for each in dict.fromkeys(members) if each not in barrier.places])
             self._count(group_id, tuple(members), None, self.clock())
             return len(barrier.parts)
 
@@ -254,6 +257,8 @@ class MemoryBackend(BaseBackend):
                 barrier.parts[place] = state
         if barrier.complete():
             self._due[group_id] = None
+        else:  # a later success took the place of the failure that had made it due
+            self._due.pop(group_id, None)
 
     def _claim(self, barrier: _Barrier, claim: Claim, now: float) -> bool:
         if barrier.token not in (None, claim.token) and barrier.claimed_until > now:

@@ -73,7 +73,7 @@ def checked_timeout(timeout: object) -> float | None:
 
 def field(request: object, name: str) -> object:
     """One field of a task request, which may be an object or a mapping; None where it is absent."""
-    if isinstance(request, Mapping):
+    if type(request) is dict or isinstance(request, Mapping):  # the first is the quick answer
         return request.get(name)
     return getattr(request, name, None)
 

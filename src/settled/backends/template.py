@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, cast
 
@@ -12,6 +13,8 @@ from settled.backends.tree import result_from_tuple
 from settled.backends.writing import Writer
 from settled.errors import ChordError, ConfigurationError, DecodeError
 from settled.record import Chord, ChordState, Claim, FailurePolicy, Meta, checked_id
+
+log = logging.getLogger("settled.backends")
 
 CLEANUP_BATCH = 500
 
@@ -46,6 +49,7 @@ class BaseBackend(Writer):
         self.call(self.do_forget, task_ids)
         for each in task_ids:
             self._cache.pop(each)
+            self._cache.pop(("group", each))
             self.call(self.do_delete_group, each)
             if self.capabilities.chords:
                 self.call(self.do_delete_chord, each)
@@ -60,9 +64,16 @@ class BaseBackend(Writer):
             todo.extend(members or ())
             if each not in found:
                 found[each] = None
-                meta = self.read_many((each,)).get(each)
-                todo.extend(cast("Sequence[object]", (meta or {}).get("children") or ()))
+                todo.extend(self._known_children(each))
         return list(found)
+
+    def _known_children(self, task_id: str) -> Sequence[object]:
+        try:
+            meta = self.read_many((task_id,)).get(task_id)
+        except DecodeError:
+            log.warning("the record of task %r is forgotten unread: its children cannot be known", task_id)
+            return ()
+        return cast("Sequence[object]", (meta or {}).get("children") or ())
 
     # -- groups ------------------------------------------------------------------------------
 
@@ -72,12 +83,14 @@ class BaseBackend(Writer):
         if self.expires and self.stamps_expiry:
             meta["expires_at"] = self.clock() + self.expires
         payload = self.encode(meta)
-        self.call(self.do_write_group, checked_id(group_id, "group id"), payload, self.expires or None)
+        group_id = checked_id(group_id, "group id")
+        self.call(self.do_write_group, group_id, payload, self.expires or None)
+        self._cache.pop(("group", group_id))
 
     def get_group_meta(self, group_id: str, cache: bool = True) -> Meta | None:
         """`{"result": GroupResult}`, or None if the group was never saved, has expired or was deleted."""
         group_id = checked_id(group_id, "group id")
-        cached = self._cache.get(_group_key(group_id)) if cache else None
+        cached = self._cache.get(("group", group_id)) if cache else None
         if cached is not None:
             return cached
         payload = self.call(self.do_read_group, group_id)
@@ -91,7 +104,7 @@ class BaseBackend(Writer):
         except DecodeError as exc:
             raise type(exc)(f"group {group_id!r}: {exc}") from exc
         if cache:
-            self._cache.put(_group_key(group_id), meta)
+            self._cache.put(("group", group_id), meta)
         return meta
 
     def restore_group(self, group_id: str, cache: bool = True) -> object:
@@ -102,13 +115,15 @@ class BaseBackend(Writer):
     def reload_group_result(self, group_id: str) -> None:
         """Read the group again and replace the cached one."""
         meta = self.get_group_meta(group_id, cache=False)
-        if meta is not None:
-            self._cache.put(_group_key(group_id), meta)
+        if meta is None:
+            self._cache.pop(("group", checked_id(group_id, "group id")))
+        else:
+            self._cache.put(("group", checked_id(group_id, "group id")), meta)
 
     def delete_group(self, group_id: str) -> None:
         """Delete the saved group; its tasks' results stay."""
         group_id = checked_id(group_id, "group id")
-        self._cache.pop(_group_key(group_id))
+        self._cache.pop(("group", group_id))
         self.call(self.do_delete_group, group_id)
 
     # -- chords ------------------------------------------------------------------------------
@@ -133,15 +148,17 @@ class BaseBackend(Writer):
             countdown, interval, max_retries: for a store that cannot count; see `fallback_chord_unlock`.
         """
         group_id = checked_id(group_id, "group id")
-        members = cast("Sequence[Result] | None", options.pop("result", None))
+        given = cast("Sequence[Result] | None", options.pop("result", None))
+        members = None if given is None else tasks_of(given)
         policy = _policy(options.get("on_failure"))
         if not self.capabilities.chords:
             sent = header(*partial_args, task_id=group_id)
-            self.fallback_chord_unlock(group_id, body, result=members or _results(sent), **options)  # type: ignore[arg-type]
+            members = members if members is not None else header_tasks(sent)
+            self.fallback_chord_unlock(group_id, body, result=members, **options)  # type: ignore[arg-type]
             return sent
         if members is None:
             sent = header(*partial_args, task_id=group_id)
-            self.open_chord(group_id, [result.id for result in _results(sent)], body, policy)
+            self.open_chord(group_id, [result.id for result in header_tasks(sent)], body, policy)
             return sent
         self.open_chord(group_id, [result.id for result in members], body, policy)
         try:
@@ -284,11 +301,6 @@ class BaseBackend(Writer):
         self.close()
 
 
-def _group_key(group_id: str) -> str:
-    # A space keeps groups apart from tasks in the one cache: they may share an id.
-    return f"group {group_id}"
-
-
 def _policy(value: object) -> FailurePolicy:
     try:
         return FailurePolicy(str(value or FailurePolicy.ALL))
@@ -297,8 +309,18 @@ def _policy(value: object) -> FailurePolicy:
         raise ConfigurationError(f"on_failure must be one of {known}, not {value!r:.80}") from exc
 
 
-def _results(group: object) -> Sequence[Result]:
-    results = getattr(group, "results", None)
+def tasks_of(results: Iterable[Result]) -> list[Result]:
+    """The tasks among these handles, those of groups in their group's place."""
+    found: list[Result] = []
+    for result in results:
+        members = getattr(result, "results", None)
+        found.extend([result] if members is None else tasks_of(members))
+    return found
+
+
+def header_tasks(sent: object) -> list[Result]:
+    """The tasks of what a chord's header returned."""
+    results = getattr(sent, "results", None)
     if results is None:
-        raise ConfigurationError(f"a chord's header must return a GroupResult, not {type(group).__name__}")
-    return cast("Sequence[Result]", results)
+        raise ConfigurationError(f"a chord's header must return a GroupResult, not {type(sent).__name__}")
+    return tasks_of(results)

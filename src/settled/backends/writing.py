@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from traceback import format_tb
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from settled import failure, states
-from settled.backends.protocols import field, in_seconds, setting, text_field
+from settled.backends.protocols import Result, field, in_seconds, setting, text_field
 from settled.backends.reading import Reader
 from settled.errors import ConfigurationError, EncodeError, TaskRevokedError
 from settled.record import Claim, Meta, Part, Settle, Settled, checked_id
@@ -130,14 +131,10 @@ class Writer(Reader):
         expires: float | None,
     ) -> Settle:
         ready = status in states.READY_STATES
-        if traceback is None and isinstance(result, BaseException):
-            traceback = failure.text_of(result) if result.__traceback__ else None
-        elif isinstance(traceback, TracebackType):
-            traceback = failure.text_of(result) if isinstance(result, BaseException) else None
         meta: Meta = {
             "status": status,
             "result": self.encode_result(result, status),
-            "traceback": None if traceback is None else str(traceback),
+            "traceback": _traceback_text(result, traceback),
             "children": [],
             "date_done": datetime.now(UTC).isoformat() if ready else None,
             "task_id": task_id,
@@ -155,7 +152,8 @@ class Writer(Reader):
     ) -> Settle:
         """The write of a task whose request is known: more fields, and perhaps a chord part."""
         group, parent, root = (text_field(request, name) for name in ("group", "parent_id", "root_id"))
-        attempt = field(request, "retries")
+        retries = field(request, "retries")
+        attempt = retries if isinstance(retries, int) else 0
         name, worker = text_field(request, "task"), text_field(request, "hostname")
         route = field(request, "delivery_info")
         queue = text_field(route, "routing_key") if isinstance(route, Mapping) else None
@@ -169,7 +167,7 @@ class Writer(Reader):
             task_id,
             status,
             self._encode_meta(meta),
-            int(attempt) if isinstance(attempt, int) else 0,
+            attempt,
             expires or None,
             *self._part_of(request, group, ready),
             name,
@@ -190,10 +188,20 @@ class Writer(Reader):
         try:
             return self.encode(meta)
         except EncodeError:
-            if "args" not in meta:
-                raise
-            # Arguments are a note beside the result: what cannot be stored is shown as text instead.
-            return self.encode({**meta, "args": repr(meta["args"]), "kwargs": repr(meta["kwargs"])})
+            # Notes beside the result must not cost it: what cannot be stored of them is shown as text.
+            notes = {name: meta[name] for name in ("args", "kwargs") if name in meta}
+            shown = {
+                name: failure.describe(note) for name, note in notes.items() if not self._can_encode(note)
+            }
+            children = [child for child in cast("list[object]", meta["children"]) if self._can_encode(child)]
+            return self.encode(meta | shown | {"children": children})
+
+    def _can_encode(self, value: object) -> bool:
+        try:
+            self.encode(value)
+        except EncodeError:
+            return False
+        return True
 
     def expires_of(self, status: str) -> float | None:
         """Seconds for which a record in `status` is kept; None or 0 for ever."""
@@ -211,9 +219,9 @@ class Writer(Reader):
 
     def prepare_value(self, result: object) -> object:
         """A result handle in its stored form; anything else as it is."""
-        as_tuple = getattr(result, "as_tuple", None)
-        if as_tuple is not None and hasattr(result, "id") and hasattr(result, "backend"):
-            return as_tuple()
+        kind = type(result)  # not the value, which may answer to any name
+        if callable(getattr(kind, "as_tuple", None)) and callable(getattr(kind, "ready", None)):
+            return cast("Result", result).as_tuple()
         return result
 
     def prepare_exception(self, exc: BaseException) -> dict[str, object]:
@@ -234,4 +242,15 @@ class Writer(Reader):
     def current_task_children(self, request: object = None) -> list[object]:
         """The tasks that this request has sent, in their stored form."""
         children = None if request is None else field(request, "children")
-        return [child.as_tuple() for child in children or ()]  # type: ignore[attr-defined]
+        return [self.prepare_value(child) for child in cast("Iterable[object]", children or ())]
+
+
+def _traceback_text(result: object, traceback: object) -> str | None:
+    """The traceback as it is stored: as given, or that of the exception."""
+    if traceback is not None and not isinstance(traceback, TracebackType):
+        return str(traceback)
+    if not isinstance(result, BaseException):
+        return None if traceback is None else "".join(format_tb(traceback))
+    if result.__traceback__ is None and traceback is not None:
+        result.__traceback__ = traceback
+    return failure.text_of(result) if result.__traceback__ else None

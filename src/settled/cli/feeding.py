@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from settled.executor import Executor
     from settled.executor.handles import Handle
 
+BATCH = 500
+"""Inputs whose records are looked up at once, and so calls that may be under way together."""
+
 SPARE = 32
-"""Calls kept under way beyond those that the workers hold."""
+"""Calls kept under way, beyond those that the workers hold, until the next batch is looked up."""
 
 
 class Feed:
@@ -54,16 +57,17 @@ class Feed:
     def run(self) -> None:
         """Have every call done. KeyboardInterrupt may come at any point: then see `drain`."""
         under_way = 0
-        for place, value in enumerate(self._inputs):
-            handle = self._executor.submit(self._function, value)
-            self.task_ids.append(handle.id)
-            if handle.done():
-                self._count(place, handle)
-            else:
-                under_way += 1
-                handle.add_done_callback(partial(self._put, place))
-            while under_way >= self._window:
+        for start in range(0, len(self._inputs), BATCH):
+            while under_way > self._window:
                 under_way -= self._take()
+            handles = self._executor.map(self._function, self._inputs[start : start + BATCH]).handles
+            for place, handle in enumerate(handles, start):
+                self.task_ids.append(handle.id)
+                if handle.done():
+                    self._count(place, handle)
+                else:
+                    under_way += 1
+                    handle.add_done_callback(partial(self._put, place))
             self._draw()
         while under_way:
             under_way -= self._take()

@@ -67,9 +67,14 @@ class Tally:
     def words(self) -> list[str]:
         """done, failed, running, rate and time left, as they are shown beside a bar."""
         rate = self.rate()
-        words = [f"{self.done:,}/{self.total:,}", f"{self.failed:,} failed", f"{self.running} running", spoken(rate)]
+        words = [
+            f"{self.done:,}/{self.total:,}",
+            f"{self.failed:,} failed",
+            f"{self.running} running",
+            spoken(rate),
+        ]
         if rate > 0 and self.done < self.total:
-            words.append(f"{text.duration((self.total - self.done) / rate)} left")
+            words.append(f"{text.remaining((self.total - self.done) / rate)} left")
         return words
 
 
@@ -85,8 +90,9 @@ def spoken(rate: float) -> str:
 class Bar(Protocol):
     """Shows a tally."""
 
-    interval: float | None
-    """Seconds between two calls of `show`; None where nothing is shown."""
+    @property
+    def interval(self) -> float | None:
+        """Seconds between two calls of `show`; None where nothing is shown."""
 
     def show(self) -> None:
         """Draw the tally as it is now."""
@@ -201,4 +207,6 @@ def _rich_bar(tally: Tally) -> Bar | None:
         TextColumn("{task.description}", table_column=Column(no_wrap=True)),
     ]
     console = Console(stderr=True, highlight=False)
-    return RichBar(tally, Progress(*columns, console=console, auto_refresh=False, transient=True, expand=True))
+    return RichBar(
+        tally, Progress(*columns, console=console, auto_refresh=False, transient=True, expand=True)
+    )

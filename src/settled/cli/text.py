@@ -33,6 +33,11 @@ def duration(seconds: float) -> str:
     return f"{hours}h{minutes:02}m" if hours < 48 else f"{hours // 24}d{hours % 24:02}h"
 
 
+def remaining(seconds: float) -> str:
+    """A length of time that is a guess: no fractions."""
+    return f"{max(1, round(seconds))}s" if seconds < 59.5 else duration(seconds)
+
+
 def age(seconds: float) -> str:
     """How long ago, in the largest unit that fits: `now`, `12s ago`, `3h ago`."""
     if seconds < 1:

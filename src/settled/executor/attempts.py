@@ -59,5 +59,5 @@ def next_attempt(meta: Mapping[str, object] | None, retries: int, floor: int) ->
 
 
 def backoff(attempt: int) -> float:
-    """Seconds to pause after this attempt has failed: 0.1 doubled each time, at most 60, give or take half."""
+    """Seconds to pause after this attempt: 0.1 doubled each time, at most 60, give or take half."""
     return float(min(BACKOFF_FIRST * 2.0 ** min(attempt, 30), BACKOFF_LONGEST) * random.uniform(0.5, 1.5))

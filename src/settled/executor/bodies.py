@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from settled.backends.base import BaseBackend
 from settled.errors import ConfigurationError, SettledError
@@ -59,7 +59,7 @@ class Bodies:
                 f"a chord needs a backend whose app can send its body: settled.App, not {type(app).__name__}"
             )
         if not isinstance(send, Bodies):
-            send = cls(send)
+            send = cls(cast("Send | None", send))
             app.send = send  # type: ignore[attr-defined]
         return send
 
@@ -82,5 +82,7 @@ class Bodies:
         elif self._before is not None:
             return self._before(signature, args, task_id)
         else:
-            raise ConfigurationError(f"the body {task_id!r} was not submitted in this process: it cannot run here")
+            raise ConfigurationError(
+                f"the body {task_id!r} was not submitted in this process: it cannot run here"
+            )
         return None

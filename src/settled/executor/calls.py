@@ -44,9 +44,13 @@ class Call(msgspec.Struct, Generic[T], frozen=True, eq=False):
         """ "module.qualname" of the function."""
         return name_of(self.fn)
 
+    def is_fresh(self, idempotent: bool) -> bool:
+        """Whether its id is a new one each time it is asked."""
+        return self.key is None or (self.key is DIGEST and not idempotent)
+
     def task_id(self, idempotent: bool = True) -> str:
         """The key, the digest, or a fresh id; see `Executor.submit`."""
-        if self.key is None or (self.key is DIGEST and not idempotent):
+        if self.is_fresh(idempotent):
             return os.urandom(16).hex()
         if self.key is DIGEST:
             return digest_of(self.fn, self.args, self.kwargs)

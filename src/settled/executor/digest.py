@@ -63,7 +63,7 @@ def name_of(fn: object) -> str:
         fn = fn.func
     named = fn if hasattr(fn, "__qualname__") else type(fn)
     module = getattr(named, "__module__", None) or type(getattr(fn, "__self__", fn)).__module__
-    return f"{_MAIN.get(module, module)}.{named.__qualname__}"  # type: ignore[attr-defined]
+    return f"{_MAIN.get(module, module)}.{named.__qualname__}"
 
 
 class _Shapeless(Exception):
@@ -96,7 +96,7 @@ class _Form:
         elif isinstance(fn, FunctionType | BuiltinFunctionType):
             self.feed(fn)
         else:
-            self.feed(getattr(type(fn), "__call__", None))
+            self.feed(type(fn).__call__)
             self.feed(fn)
 
     def feed(self, value: object) -> None:

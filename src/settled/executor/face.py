@@ -5,34 +5,31 @@ from __future__ import annotations
 import concurrent.futures
 import os
 from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
 from typing import TypeAlias, TypeVar, cast
 
 from settled.app import DEFAULT_URL, App
 from settled.backends.base import BaseBackend
 from settled.backends.protocols import in_seconds
-from settled.errors import ConfigurationError, DecodeError, SettledError
+from settled.errors import ConfigurationError
 from settled.executor.attempts import backoff as default_backoff
-from settled.executor.attempts import floor_of, is_finished
-from settled.executor.bodies import Bodies, Body
 from settled.executor.calls import DIGEST, Call, Key, call, checked_retries
+from settled.executor.chording import Chording
 from settled.executor.digest import digest_of_ids
 from settled.executor.flights import Flights
 from settled.executor.handles import Handle
-from settled.executor.headers import Header
+from settled.executor.intake import Intake
 from settled.executor.mapped import Mapped
 from settled.executor.pool import Pool
-from settled.executor.tasks import Rules, Store, Task
+from settled.executor.tasks import Rules, Store
 from settled.groups import GroupResult
-from settled.record import Chord, FailurePolicy, Gone, Meta, is_ready
+from settled.record import FailurePolicy
 from settled.results import AnyResult
-from settled.states import FAILURE, PENDING, SUCCESS
 
 T = TypeVar("T")
 
 Calls: TypeAlias = "Iterable[Call[object] | Calls]"
 """Calls, and groups of calls among them."""
-
-LOOK_BATCH = 500
 
 
 class Executor(concurrent.futures.Executor):
@@ -75,15 +72,16 @@ class Executor(concurrent.futures.Executor):
         backoff: Callable[[int], float] = default_backoff,
     ) -> None:
         if not in_seconds(lease, "lease"):
-            raise ConfigurationError("lease is the seconds after which a dead process is taken for dead: more than 0")
+            raise ConfigurationError(
+                "lease is the seconds after which a dead process is taken for dead: more than 0"
+            )
         self._owned = isinstance(backend, str)
         self.backend = _backend_of(backend)
         self._pool = Pool(inner, self.backend.capabilities.shared)
-        self._idempotent = idempotent
-        self._retries = checked_retries(retries)
         token = f"{os.getpid()}-{os.urandom(8).hex()}"
         self._rules = Rules(Store(self.backend), token, float(lease), backoff, self._pool.owned)
         self._flights = Flights(self.backend, self._pool, self._rules)
+        self._intake = Intake(self.backend, self._flights, self._rules, checked_retries(retries), idempotent)
         self._closed = False
 
     # -- submitting --------------------------------------------------------------------------
@@ -114,10 +112,15 @@ class Executor(concurrent.futures.Executor):
         Raises ConfigurationError if no digest can be made of the call.
         """
         request = call(fn, *args, key=key, retries=retries, expires=expires, timeout=timeout, **kwargs)
-        return cast("Handle[T]", self._submit((cast("Call[object]", request),))[0])
+        self._check_open()
+        return cast("Handle[T]", self._intake.one(cast("Call[object]", request)))
 
-    def map(  # type: ignore[override]
-        self, fn: Callable[..., T], *iterables: Iterable[object], timeout: float | None = None, chunksize: int = 1
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[object],
+        timeout: float | None = None,
+        chunksize: int = 1,
     ) -> Mapped[T]:
         """The values of `fn` for these arguments, in order; all calls are submitted at once.
 
@@ -165,16 +168,57 @@ class Executor(concurrent.futures.Executor):
                 body's record is forgotten first. A body with `key=None` is always run.
         """
         self._check_open()
-        policy = FailurePolicy(on_failure)
-        header = list(calls)
-        members = [each.task_id(self._idempotent) for each in header]
-        body_id = self._body_id(body, members, policy)
-        group_id = digest_of_ids("chord", [policy.value, body_id, *members])
-        signature = {"task": body.name, "args": [], "kwargs": {}, "options": {"task_id": body_id}}
-        chord = Chord(group_id, tuple(members), b"", body_id, policy)
-        handle = Handle[object](body_id, self.backend)
-        task = self._task(body_id, cast("Call[object]", body))
-        if not self._body_is_done(chord, task, rerun_body or body.key is None, handle):
-            self._enter_chord(chord, signature, header, cast("Call[object]", body), task, handle)
-        handle.parent = handle.parent or GroupResult(group_id, map(self.backend.app.AsyncResult, members), app=self.backend.app)
-        return cast("Handle[T]", handle)
+        try:
+            policy = FailurePolicy(on_failure)
+        except ValueError as exc:
+            known = ", ".join(repr(policy.value) for policy in FailurePolicy)
+            raise ConfigurationError(f"on_failure must be one of {known}, not {on_failure!r:.80}") from exc
+        chording = Chording(self._intake, list(calls), cast("Call[object]", body), policy, rerun_body)
+        return cast("Handle[T]", chording.submit())
+
+    def _submit(self, calls: Sequence[Call[object]]) -> list[Handle[object]]:
+        self._check_open()
+        return self._intake.many(calls, self._intake.ids(calls))
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls, and end the inner executor if it was made here.
+
+        Args:
+            wait: return when every call is done; else what was submitted still runs.
+            cancel_futures: cancel the calls that have not started. Nothing is stored for them: they
+                are left for the next time that they are submitted, and open chords stay open.
+        """
+        self._closed = True
+        if cancel_futures:
+            self._flights.abandon_all()
+        if wait:
+            self._flights.wait()
+            self._pool.shutdown(wait=True)
+            if self._owned:
+                self.backend.close()
+        else:
+            self._flights.when_empty(lambda: self._pool.shutdown(wait=False))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Shut down and wait. On the way out of a KeyboardInterrupt or SystemExit nothing more is started."""
+        self.shutdown(wait=True, cancel_futures=exc is not None and not isinstance(exc, Exception))
+
+
+def _backend_of(backend: object) -> BaseBackend:
+    if isinstance(backend, str):
+        return App(backend).backend
+    if isinstance(backend, App):
+        return backend.backend
+    if isinstance(backend, BaseBackend):
+        return backend
+    raise ConfigurationError(
+        f"backend must be a URL such as 'sqlite:///results.db', a backend or an App, not {backend!r:.80}"
+    )

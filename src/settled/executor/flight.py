@@ -68,8 +68,8 @@ def unsendable(task: Task, cause: BaseException) -> ConfigurationError:
 
 def lost(task: Task, cause: BaseException) -> WorkerLost:
     error = WorkerLost(
-        f"the pool lost task {task.task_id!r} ({task.name}): {cause!r:.300}. What is stored is safe; submitted "
-        "again, the call is done again"
+        f"the pool lost task {task.task_id!r} ({task.name}): {cause!r:.300}. What is stored is safe; "
+        "submitted again, the call is done again"
     )
     error.__cause__ = cause
     return error
@@ -77,9 +77,9 @@ def lost(task: Task, cause: BaseException) -> WorkerLost:
 
 def broken(task: Task, cause: BrokenExecutor) -> WorkerLost:
     error = WorkerLost(
-        f"the pool broke before task {task.task_id!r} ({task.name}) was done: {cause}. What is stored is safe: "
-        "submit again to another pool, or give Executor what makes one, such as ProcessPoolExecutor itself: it "
-        "then makes a new one and goes on"
+        f"the pool broke before task {task.task_id!r} ({task.name}) was done: {cause}. What is stored is "
+        "safe: submit again to another pool, or give Executor what makes one, such as ProcessPoolExecutor "
+        "itself: it then makes a new one and goes on"
     )
     error.__cause__ = cause
     return error
@@ -93,10 +93,12 @@ def interrupted(task: Task) -> WorkerLost:
 
 def given_up(task: Task, losses: int) -> WorkerLost:
     return WorkerLost(
-        f"{task.name} was given up: {losses} workers died while they ran task {task.task_id!r}. Look at its use "
-        "of memory; a higher retries= tries again"
+        f"{task.name} was given up: {losses} workers died while they ran task {task.task_id!r}. Look at "
+        "its use of memory; a higher retries= tries again"
     )
 
 
 def hopeless(breaks: int) -> WorkerLost:
-    return WorkerLost(f"the pool broke {breaks} times in a row before it ran a call: does its initializer fail?")
+    return WorkerLost(
+        f"the pool broke {breaks} times in a row before it ran a call: does its initializer fail?"
+    )

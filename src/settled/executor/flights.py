@@ -251,7 +251,9 @@ class Flights:
             self.again(flight)
             return
         if cancelling is not None:
-            self._store(flight.task, TaskRevokedError("cancelled before it started"), REVOKED, flight.task.floor)
+            self._store(
+                flight.task, TaskRevokedError("cancelled before it started"), REVOKED, flight.task.floor
+            )
         self.end(flight)
 
     def abandon(self, handle: Handle[object]) -> None:

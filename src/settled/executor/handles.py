@@ -167,7 +167,11 @@ class Handle(ResultBase[T], Future[T]):
         if meta["status"] not in PROPAGATE_STATES:
             self._tell(lambda: self.set_result(cast("T", value)))
             return
-        error = value if isinstance(value, Exception) else SettledError(f"task {self.id!r} failed: {value!r:.200}")
+        error = (
+            value
+            if isinstance(value, Exception)
+            else SettledError(f"task {self.id!r} failed: {value!r:.200}")
+        )
         self._tell(lambda: self.set_exception(error))
 
     def fail(self, error: BaseException) -> None:
@@ -188,4 +192,3 @@ class Handle(ResultBase[T], Future[T]):
             tell()
         except InvalidStateError:
             log.debug("handle %s was cancelled while its call was settled", self.id)
-

@@ -96,7 +96,9 @@ class Header:
         backend, chord = self._backend, self._chord
         metas = backend.read_many(tuple(dict.fromkeys(chord.members)))
         states = [str(metas[each]["status"]) if each in metas else "EXPIRED" for each in chord.members]
-        unsettled = {each for each, meta in metas.items() if not is_ready(meta)} | (self._untold - metas.keys())
+        unsettled = {each for each, meta in metas.items() if not is_ready(meta)} | (
+            self._untold - metas.keys()
+        )
         if unsettled:
             shown = ", ".join(sorted(unsettled)[:3])
             self._body.give_up(ChordError(f"{len(unsettled)} header tasks were not settled here: {shown}"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Generic, TypeVar
 
 from settled.executor.handles import Handle
@@ -34,11 +34,12 @@ class Mapped(Generic[T]):
 
 def _values(
     left: list[Handle[T]], deadline: float | None, abandon: Callable[[Handle[T]], None]
-) -> Iterator[T]:
+) -> Generator[T, None, None]:
     try:
         while left:
-            handle = left.pop()
-            yield handle.result(None if deadline is None else deadline - time.monotonic())
+            yield left[-1].result(None if deadline is None else deadline - time.monotonic())
+            left.pop()
     finally:
         for handle in left:
-            abandon(handle)
+            if not handle.done():
+                abandon(handle)

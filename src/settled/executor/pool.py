@@ -25,8 +25,8 @@ class Pool:
                 self._check_reach(inner.__name__)
         else:
             raise ConfigurationError(
-                "Executor needs another executor or what makes one, such as concurrent.futures.ProcessPoolExecutor, "
-                f"not {inner!r:.80}"
+                "Executor needs another executor or what makes one, such as "
+                f"concurrent.futures.ProcessPoolExecutor, not {inner!r:.80}"
             )
 
     @property
@@ -58,7 +58,9 @@ class Pool:
 
     def _checked(self, executor: object) -> Executor:
         if not callable(getattr(executor, "submit", None)):
-            raise ConfigurationError(f"what was to make an executor made {executor!r:.80}, which has no submit()")
+            raise ConfigurationError(
+                f"what was to make an executor made {executor!r:.80}, which has no submit()"
+            )
         if isinstance(executor, ProcessPoolExecutor):
             self._check_reach("a ProcessPoolExecutor")
         return executor  # type: ignore[return-value]
@@ -66,6 +68,6 @@ class Pool:
     def _check_reach(self, what: str) -> None:
         if not self._shared:
             raise ConfigurationError(
-                f"the workers of {what} are other processes, which this backend cannot reach: use a backend that "
-                "processes share, such as 'sqlite:///results.db'"
+                f"the workers of {what} are other processes, which this backend cannot reach: use a backend "
+                "that processes share, such as 'sqlite:///results.db'"
             )

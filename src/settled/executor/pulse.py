@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from settled.backends.base import BaseBackend
 from settled.errors import SettledError
@@ -164,7 +165,7 @@ class Pulse:
                 continue
             if held.names:
                 held.beat_at = now + held.seconds / 3
-                due.append(lambda held=held, names=sorted(held.names): self._beat(held, names))  # type: ignore[misc]
+                due.append(partial(self._beat, held, sorted(held.names)))
             else:
                 del self._held[key]
         return due
@@ -173,7 +174,9 @@ class Pulse:
         try:
             kept = held.backend.call(held.backend.do_lease, names, held.token, held.seconds)
         except SettledError:
-            log.exception("the leases of %s running tasks could not be extended; it is tried again", len(names))
+            log.exception(
+                "the leases of %s running tasks could not be extended; it is tried again", len(names)
+            )
             return
         with self._changed:
             lost = held.names.intersection(names) - kept

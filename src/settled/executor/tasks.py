@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import pickle
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias, cast
 
 import msgspec
 
 from settled.backends.base import BaseBackend
+
+LONGEST_NOTE = 1000
+"""Characters of a str argument that a record notes whole."""
 
 # Opened backends by their pickled form: a worker process opens each store once, not once per call.
 _opened: dict[bytes, BaseBackend] = {}
@@ -114,7 +118,7 @@ class Task:
 
     def request(self, attempt: int, worker: str | None = None) -> dict[str, object]:
         """The request of this attempt, in Celery's field names."""
-        return {
+        request: dict[str, object] = {
             "id": self.task_id,
             "task": self.name,
             "retries": attempt,
@@ -123,6 +127,11 @@ class Task:
             "group_index": self.place,
             "chord": self.group_id,
         }
+        if self.rules.store.backend.extended and not isinstance(self.target, bytes):
+            _, args, kwargs = self.target
+            request["args"] = [_shown(each) for each in args]
+            request["kwargs"] = {name: _shown(each) for name, each in kwargs.items()}
+        return request
 
     def __reduce__(self) -> tuple[object, ...]:
         target = pickle.dumps(self.target) if self.sealed else self.target
@@ -131,3 +140,12 @@ class Task:
 
     def __dask_tokenize__(self) -> tuple[str, str, int]:
         return self.task_id, self.rules.token, self.turn
+
+
+def _shown(argument: object) -> object:
+    """An argument as a record notes it: short plain values as they are, all others in outline."""
+    if argument is None or isinstance(argument, bool | int | float):
+        return argument
+    if isinstance(argument, str) and len(argument) <= LONGEST_NOTE:
+        return argument
+    return reprlib.repr(argument)

@@ -76,7 +76,7 @@ def _attempts(task: Task, backend: BaseBackend) -> str:
     attempt = _Attempt(task, backend, number, silent)
     try:
         try:
-            target = task.opened()
+            task.target = target = task.opened()
         except Exception as exc:
             attempt.store(_not_importable(task, exc), FAILURE)
             return SETTLED
@@ -93,8 +93,8 @@ def _attempts(task: Task, backend: BaseBackend) -> str:
 
 def _not_importable(task: Task, cause: Exception) -> ConfigurationError:
     error = ConfigurationError(
-        f"{task.name} or its arguments cannot be loaded in worker {worker_name()}: {cause!r:.300}. Define them at the "
-        "top level of a module that the workers can import, not in a prompt or inside a function"
+        f"{task.name} or its arguments cannot be loaded in worker {worker_name()}: {cause!r:.300}. Define "
+        "them at the top level of a module that the workers can import, not in a prompt or inside a function"
     )
     error.__cause__ = cause
     return error

@@ -44,7 +44,11 @@ class Processes:
     """Runs jobs in processes of their own, for one engine and URL."""
 
     def __init__(self, engine: type[BaseBackend], url: str, journal: Path) -> None:
-        self._setup = {"engine": f"{engine.__module__}:{engine.__qualname__}", "url": url, "journal": str(journal)}
+        self._setup = {
+            "engine": f"{engine.__module__}:{engine.__qualname__}",
+            "url": url,
+            "journal": str(journal),
+        }
         self._server: subprocess.Popen[str] | None = None
 
     def run(self, jobs: Sequence[Job], clock_offset: float) -> list[Finished]:
@@ -67,7 +71,11 @@ class Processes:
         command = [sys.executable, "-m", "settled.testing.processes", json.dumps(self._setup)]
         path = os.pathsep.join(each or os.getcwd() for each in sys.path)
         self._server = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
         )
         return self._server
 

@@ -128,7 +128,9 @@ class Store:
             "result": value,
             "traceback": None,
             "children": [],
-            "date_done": datetime.now(UTC).isoformat() if state in READY_STATES else None,
+            "date_done": datetime.fromtimestamp(self.clock(), UTC).isoformat()
+            if state in READY_STATES
+            else None,
             "task_id": task_id,
             **columns,
         }

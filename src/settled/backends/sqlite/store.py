@@ -22,7 +22,8 @@ Args = TypeVarTuple("Args")
 log = logging.getLogger("settled.sqlite")
 
 FIRST_PAUSE = 0.0001
-LONGEST_PAUSE = 0.005
+SECOND_PAUSE = 0.002
+LONGEST_PAUSE = 0.05
 """Seconds between two tries for a lock that another process holds."""
 
 FORK_TIMEOUT = 10.0
@@ -153,8 +154,8 @@ def _in_transaction(db: apsw.Connection, step: Callable[[apsw.Connection, *Args]
 class _Waiting:
     """The pauses of one operation that found the database busy.
 
-    Short and random: SQLite's own begin at a millisecond and grow to a hundred, in which eight
-    processes leave the lock unused, and who has waited longest waits longest.
+    The first is about as long as one write. Whoever is in the way after that is writing much: the
+    others leave it alone for a while, since each change of writer empties the next one's cache.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -165,7 +166,7 @@ class _Waiting:
         if time.monotonic() >= self._deadline:
             raise faults.translated(exc, path) from exc
         time.sleep(self._pause * random.uniform(0.5, 1.5))
-        self._pause = min(self._pause * 1.5, LONGEST_PAUSE)
+        self._pause = min(max(self._pause * 2, SECOND_PAUSE), LONGEST_PAUSE)
 
 
 def _mind_forks(store: Store) -> None:

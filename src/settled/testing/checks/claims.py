@@ -16,7 +16,11 @@ from settled.testing.threads import together
 def the_last_part_gets_the_claim(store: Store) -> None:
     """The part that completes the chord gets the claim, the parts before it do not."""
     opened(store, 3)
-    assert [count(store, place, claim=claim(f"t{place}")).claimed for place in (1, 0, 2)] == [False, False, True]
+    assert [count(store, place, claim=claim(f"t{place}")).claimed for place in (1, 0, 2)] == [
+        False,
+        False,
+        True,
+    ]
 
 
 @check("claims")

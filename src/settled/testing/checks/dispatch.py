@@ -6,6 +6,7 @@ from settled import chords
 from settled.chords import CLAIM_LEASE, Outcome
 from settled.errors import ChordError
 from settled.groups import GroupResult
+from settled.record import Part, Settle
 from settled.states import FAILURE, PENDING, SUCCESS
 from settled.testing.app import Request, Sent, Task
 from settled.testing.checks.expecting import raised
@@ -138,7 +139,11 @@ def the_policy_outcomes_hands_over_all(store: Store) -> None:
     (outcomes,) = sent.args
     assert isinstance(outcomes, list)
     assert all(isinstance(each, Outcome) for each in outcomes)
-    assert [(each.task_id, each.state) for each in outcomes] == [("a", SUCCESS), ("b", FAILURE), ("c", "REVOKED")]
+    assert [(each.task_id, each.state) for each in outcomes] == [
+        ("a", SUCCESS),
+        ("b", FAILURE),
+        ("c", "REVOKED"),
+    ]
     assert outcomes[0].get() == "fine"
     assert isinstance(outcomes[1].error, ValueError)
     assert outcomes[2].error is not None
@@ -202,7 +207,9 @@ def the_sweep_takes_over_from_the_dead(store: Store) -> None:
     assert store.app.sent == []
     store.advance(CLAIM_LEASE + 1.0)
     store.backend.sweep()
-    assert [(sent.task_id, sent.args) for sent in store.app.wait_sent(1, store.patience)] == [("body", ([0],))]
+    assert [(sent.task_id, sent.args) for sent in store.app.wait_sent(1, store.patience)] == [
+        ("body", ([0],))
+    ]
 
 
 @check("dispatch")
@@ -308,15 +315,9 @@ def a_damaged_member_is_named(store: Store) -> None:
     """If a member's record is damaged, the body fails with an error that names it, and is not tried for ever."""
     _open(store, "good", "bad")
     settle_part(store, "good", 0)
-    store.plant("bad", b'{"status": "SUCCESS", "result": [1, 2')
-    store.settle("bad", "STARTED", part=None)
-    store.faults.wrap(store.backend, "do_count_parts", lambda call, args: call(*args), 0)
-    _count_planted(store, "bad")
+    damaged = Settle("bad", SUCCESS, b'{"status": "SUCCESS", "result": [1, 2', part=Part("group", 1))
+    store.backend.do_settle(damaged)
     store.backend.sweep()
     error = raised(lambda: store.backend.wait_for("body", timeout=store.patience))
-    assert "bad" in str(error), repr(error)
-
-
-def _count_planted(store: Store, task_id: str) -> None:
-    """Have a planted record counted as its writer would have."""
-    store.backend.call(store.backend.do_count_parts, "group", (task_id,), None)
+    assert isinstance(error, ChordError), repr(error)
+    assert "bad" in str(error)

@@ -54,7 +54,9 @@ def due(store: Store) -> list[str]:
     return sorted(store.backend.do_due_chords(100))
 
 
-def completed(store: Store, size: int = 2, token: str | None = None, group_id: str = "group") -> tuple[str, ...]:
+def completed(
+    store: Store, size: int = 2, token: str | None = None, group_id: str = "group"
+) -> tuple[str, ...]:
     """A barrier whose parts are all counted, claimed by `token` if given."""
     header = opened(store, size, group_id=group_id)
     for place in range(size):
@@ -66,7 +68,9 @@ def part_request(task_id: str, place: int, group_id: str = "group", attempt: int
     return Request(task_id, group=group_id, group_index=place, chord=BODY, retries=attempt)
 
 
-def settle_part(store: Store, task_id: str, place: int, value: object = None, group_id: str = "group") -> Settled:
+def settle_part(
+    store: Store, task_id: str, place: int, value: object = None, group_id: str = "group"
+) -> Settled:
     """Settle a header task by the published interface."""
     return store.backend.mark_as_done(
         task_id, place if value is None else value, request=part_request(task_id, place, group_id)
@@ -75,4 +79,6 @@ def settle_part(store: Store, task_id: str, place: int, value: object = None, gr
 
 def fail_part(store: Store, task_id: str, place: int, group_id: str = "group", attempt: int = 0) -> Settled:
     error = ValueError(f"{task_id} {FAILURE}")
-    return store.backend.mark_as_failure(task_id, error, request=part_request(task_id, place, group_id, attempt))
+    return store.backend.mark_as_failure(
+        task_id, error, request=part_request(task_id, place, group_id, attempt)
+    )

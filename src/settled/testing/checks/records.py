@@ -20,7 +20,11 @@ def what_is_written_is_read(store: Store) -> None:
 @check("records")
 def any_bytes_are_kept(store: Store) -> None:
     """A payload is kept byte for byte, whatever serializer wrote it."""
-    payloads = {"all": bytes(range(256)), "broken": b'{"status": "SUCCESS", \xff\xfe\x00}', "nul": b"\x00" * 9}
+    payloads = {
+        "all": bytes(range(256)),
+        "broken": b'{"status": "SUCCESS", \xff\xfe\x00}',
+        "nul": b"\x00" * 9,
+    }
     for task_id, payload in payloads.items():
         store.backend.do_settle(Settle(task_id, SUCCESS, payload))
     assert {task_id: store.stored(task_id) for task_id in payloads} == payloads
@@ -98,7 +102,10 @@ def each_mark_stores_its_state(store: Store) -> None:
     backend.mark_as_failure("failure", ValueError("no"))
     backend.mark_as_revoked("revoked", "not wanted")
     backend.mark_as_done("success", 42)
-    states = {task_id: backend.get_state(task_id) for task_id in ("started", "retry", "failure", "revoked", "success")}
+    states = {
+        task_id: backend.get_state(task_id)
+        for task_id in ("started", "retry", "failure", "revoked", "success")
+    }
     wanted = (STARTED, RETRY, FAILURE, REVOKED, SUCCESS)
     assert states == dict(zip(("started", "retry", "failure", "revoked", "success"), wanted, strict=True))
     assert backend.get_result("success") == 42

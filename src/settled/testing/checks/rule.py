@@ -24,7 +24,9 @@ def every_transition_follows_the_rule(store: Store) -> None:
         settled = store.settle(task_id, new, "new", attempt=after)
         lands = gives_way(old, before, new, after)
         assert settled.landed == lands, task_id
-        assert (store.state(task_id), store.value(task_id)) == ((new, "new") if lands else (old, "old")), task_id
+        assert (store.state(task_id), store.value(task_id)) == ((new, "new") if lands else (old, "old")), (
+            task_id
+        )
 
 
 @check("rule")
@@ -39,7 +41,9 @@ def success_is_final(store: Store) -> None:
 @check("rule")
 def a_late_start_is_refused(store: Store) -> None:
     """STARTED, RETRY and custom states come too late for a task that is ready."""
-    for ready, late in product((SUCCESS, FAILURE, REVOKED), (PENDING, "RECEIVED", STARTED, RETRY, "PROGRESS")):
+    for ready, late in product(
+        (SUCCESS, FAILURE, REVOKED), (PENDING, "RECEIVED", STARTED, RETRY, "PROGRESS")
+    ):
         store.settle(f"{ready}-{late}", ready, "ready")
         assert not store.settle(f"{ready}-{late}", late, "late", attempt=5)
         assert store.value(f"{ready}-{late}") == "ready"

@@ -31,7 +31,15 @@ TAGGED: tuple[object, ...] = (
     b"\x00\xff bytes",
 )
 
-HARD: tuple[object, ...] = (math.inf, -math.inf, 1.7976931348623157e308, 5e-324, 2**70, -(2**200), "\ud800 lone")
+HARD: tuple[object, ...] = (
+    math.inf,
+    -math.inf,
+    1.7976931348623157e308,
+    5e-324,
+    2**70,
+    -(2**200),
+    "\ud800 lone",
+)
 
 
 def _kept(store: Store, values: tuple[object, ...]) -> None:
@@ -109,7 +117,10 @@ def what_is_not_accepted_is_refused(store: Store) -> None:
     meta = {"status": SUCCESS, "result": 1, "task_id": "packed"}
     for name in ("pickle", "msgpack"):
         store.backend.do_settle(Settle(f"by-{name}", SUCCESS, codec.encode(meta, name)))
-        for read in (store.backend.get_result, lambda task_id: store.backend.wait_for(task_id, store.patience)):
+        for read in (
+            store.backend.get_result,
+            lambda task_id: store.backend.wait_for(task_id, store.patience),
+        ):
             error = raised(lambda read=read, name=name: read(f"by-{name}"))  # type: ignore[misc]
             assert isinstance(error, ContentRefused)
             assert name in str(error)

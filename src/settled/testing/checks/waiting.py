@@ -88,7 +88,9 @@ def a_waiting_thread_is_raised_at(store: Store) -> None:
         ("failed", lambda: store.backend.mark_as_failure("failed", KeyError("why"))),
         ("revoked", lambda: store.backend.mark_as_revoked("revoked", "why")),
     ):
-        waiting = Running(lambda name=name: raised(lambda: store.backend.wait_for(name, timeout=store.patience)))  # type: ignore[misc]
+        waiting = Running(
+            lambda name=name: raised(lambda: store.backend.wait_for(name, timeout=store.patience))
+        )  # type: ignore[misc]
         settle()
         error = waiting.result(store.patience * 2)
         assert "why" in str(error)

@@ -96,7 +96,9 @@ def celerys_records_are_read(store: Store) -> None:
     assert failure.args == ("missing",)
     assert "KeyError: 'missing'" in str(backend.get_traceback("failure"))
     assert isinstance(backend.wait_for("revoked", timeout=store.patience, propagate=False), Exception)
-    assert backend.wait_for("tagged", timeout=store.patience) == datetime.fromisoformat("2026-11-22T20:17:05+00:00")
+    assert backend.wait_for("tagged", timeout=store.patience) == datetime.fromisoformat(
+        "2026-11-22T20:17:05+00:00"
+    )
 
 
 @check("wire")

@@ -1,0 +1,13 @@
+"""Any sequence of operations."""
+
+from __future__ import annotations
+
+from settled.testing import machine
+from settled.testing.contract import check
+from settled.testing.store import Store
+
+
+@check("model")
+def any_sequence_does_as_the_model(store: Store) -> None:
+    """Any sequence of writes, chord operations, leases, forgetting and time answers as a plain model does."""
+    machine.run(store)
