@@ -18,15 +18,25 @@ _UPSERT = (
     "DO UPDATE SET state = excluded.state, updated = excluded.updated, record = excluded.record"
 )
 
-ROWS = {
-    "dict": {
+VALUES: dict[str, object] = {
+    "dict": {  # what the demo stores for one file
+        "path": "python3.11/concurrent/futures/process.py",
+        "lines": 864,
+        "functions": 41,
+        "classes": 14,
+        "complexity": 128,
+        "worst": "_ExecutorManagerThread.terminate_broken, line 440",
+        "worst_complexity": 11,
+        "imports": [f"package_{n:02}.module" for n in range(14)],
+    },
+    "str": "a line of text " * 33,
+    "nested dict": {
         "module": "collections.abc",
         "lines": 1234,
         "functions": [{"name": f"function_{n:02}", "line": n * 17, "complexity": n * 1.5} for n in range(8)],
     },
-    "str": "a line of text " * 33 + "to 500",
 }
-"""Values of about 500 bytes in JSON, as records hold them."""
+"""Values of about 500 bytes in JSON."""
 
 
 class BareTable:

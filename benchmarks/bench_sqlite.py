@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 
 import settled
-from benchmarks.bare import ROWS, BareTable, fast_decode, plain_decode, record_of
+from benchmarks.bare import VALUES, BareTable, fast_decode, plain_decode, record_of
 from benchmarks.pairs import Pair, at_least, folder, paired
 from benchmarks.table import Row
 
@@ -19,7 +19,7 @@ MANY = 10_000
 def run(once: bool) -> list[Row]:
     rounds = 1 if once else 31
     with folder() as path:
-        rows = [_store(path, kind, rounds) for kind in ROWS]
+        rows = [_store(path, kind, rounds) for kind in VALUES]
         rows += _point_reads(path, rounds)
         rows += _many(path, max(1, rounds // 2), 500 if once else MANY)
     return rows
@@ -31,7 +31,7 @@ def _ids(count: int) -> list[str]:
 
 def _store(path: Path, kind: str, rounds: int) -> Row:
     """What is bare encodes nothing: it is handed the record as text."""
-    value = ROWS[kind]
+    value = VALUES[kind]
     record = record_of(value)
     table = BareTable(path / f"bare-{kind}.db")
     with settled.connect(f"sqlite:///{path}/{kind}.db") as backend:
@@ -48,7 +48,7 @@ def _store(path: Path, kind: str, rounds: int) -> Row:
 
 
 def _point_reads(path: Path, rounds: int) -> list[Row]:
-    value = ROWS["dict"]
+    value = VALUES["dict"]
     table = BareTable(path / "bare-reads.db")
     task_ids = _ids(READS)
     table.upsert(task_ids, record_of(value), time.time())
@@ -82,7 +82,7 @@ def _point_reads(path: Path, rounds: int) -> list[Row]:
 
 
 def _many(path: Path, rounds: int, count: int) -> list[Row]:
-    value = ROWS["dict"]
+    value = VALUES["dict"]
     table = BareTable(path / "bare-many.db")
     task_ids = sorted(_ids(count))
     with table.db:

@@ -147,7 +147,9 @@ def test_a_full_disk_is_named_and_loses_nothing(backend):
     backend.do_settle(Settle("a", "SUCCESS", b"{}"))
     pages = backend._store.write_alone(lambda db: db.pragma("max_page_count", db.pragma("page_count")))
     big = b'{"x": "%s"}' % (b"x" * 1_000_000)
-    with pytest.raises(StoreError, match=r"results\.db cannot grow: the disk is full.*free some space") as caught:
+    with pytest.raises(
+        StoreError, match=r"results\.db cannot grow: the disk is full.*free some space"
+    ) as caught:
         backend.do_settle(Settle("b", "SUCCESS", big))
     assert type(caught.value.__cause__).__name__ == "FullError"
     assert backend.do_read(["a", "b"]) == {"a": "{}"}

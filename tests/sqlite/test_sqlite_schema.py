@@ -31,9 +31,13 @@ def test_the_file_says_whose_it_is_and_of_which_version(backend, raw):
 def test_people_can_query_the_records_with_sql(backend, raw):
     backend.do_settle(Settle("a", "STARTED", b'{"status": "STARTED"}', worker="w1"))
     backend.do_settle(Settle("a", "SUCCESS", JSON, name="pkg.add", attempt=2, expires=60, root_id="r"))
-    row = raw("SELECT state, name, worker, attempt, size, record ->> '$.result.n', typeof(record) FROM settled_task")
+    row = raw(
+        "SELECT state, name, worker, attempt, size, record ->> '$.result.n', typeof(record) FROM settled_task"
+    )
     assert row == [("SUCCESS", "pkg.add", "w1", 2, len(JSON), 7, "text")]
-    [times] = raw("SELECT created <= started, started <= done, done = updated, expires > done + 59 FROM settled_task")
+    [times] = raw(
+        "SELECT created <= started, started <= done, done = updated, expires > done + 59 FROM settled_task"
+    )
     assert times == (1, 1, 1, 1)
 
 
@@ -81,12 +85,14 @@ def test_another_programs_database_is_refused_and_left_alone(path, backend, sql)
     db.execute(sql)
     db.close()
     before = path.read_bytes()
-    with pytest.raises(SchemaError, match=r"results\.db is an SQLite database of another program.*file of its own"):
+    with pytest.raises(
+        SchemaError, match=r"results\.db is an SQLite database of another program.*file of its own"
+    ):
         backend.do_settle(Settle("a", "SUCCESS", JSON))
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"name,size\n" * 1000, b"x"])
+@pytest.mark.parametrize("content", [b"name,size\n" * 1000, b"a note", b"\0" * 8192])
 def test_a_file_that_is_no_database_is_refused_and_left_alone(path, backend, content):
     path.write_bytes(content)
     with pytest.raises(SchemaError, match=r"results\.db is not an SQLite database.*file of its own"):
@@ -112,7 +118,9 @@ def test_a_file_that_lost_its_write_ahead_mode_gets_it_back(path, opened, raw):
 
 def test_a_migration_that_fails_leaves_nothing_behind(path, backend, monkeypatch):
     good = statements.migrations()
-    monkeypatch.setattr(statements, "migrations", lambda: [*good, "CREATE TABLE half (x); CREATE TABLE half (x)"])
+    monkeypatch.setattr(
+        statements, "migrations", lambda: [*good, "CREATE TABLE half (x); CREATE TABLE half (x)"]
+    )
     with pytest.raises(SchemaError.__base__, match="already exists"):
         backend.do_read(["a"])
     db = apsw.Connection(str(path))

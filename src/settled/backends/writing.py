@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import time
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from traceback import format_tb
 from types import TracebackType
 from typing import NamedTuple, cast
@@ -136,7 +138,7 @@ class Writer(Reader):
             "result": self.encode_result(result, status),
             "traceback": _traceback_text(result, traceback),
             "children": [],
-            "date_done": datetime.now(UTC).isoformat() if ready else None,
+            "date_done": _now() if ready else None,
             "task_id": task_id,
         }
         if expires is None:
@@ -254,3 +256,14 @@ def _traceback_text(result: object, traceback: object) -> str | None:
     if result.__traceback__ is None and traceback is not None:
         result.__traceback__ = traceback
     return failure.text_of(result) if result.__traceback__ else None
+
+
+def _now() -> str:
+    """UTC in ISO 8601, to the microsecond."""
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    return f"{_to_the_second(seconds)}.{nanoseconds // 1000:06}+00:00"
+
+
+@lru_cache(maxsize=1)  # else a twelfth of what a write costs
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -125,6 +125,7 @@ class Run:
             executor.shutdown(wait=True, cancel_futures=True)
             feed.drain()
         except KeyboardInterrupt:
+            print(file=sys.stderr)
             self._say_how_to_go_on()
             workers.end_at_once(INTERRUPTED)
         self._say_how_to_go_on()
@@ -133,8 +134,8 @@ class Run:
     def _say_how_to_go_on(self) -> None:
         tally = self._tally
         print(
-            f"interrupted: {tally.done:,} of {text.plural(tally.total, 'call')} done and stored; "
-            "the same command goes on with the rest",
+            f"interrupted: {tally.done:,} of {text.plural(tally.total, 'call')} stored; "
+            "the same command goes on from there",
             file=sys.stderr,
             flush=True,
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 from settled.cli import text
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import BarColumn, Progress
 
 REDRAW = 0.1
 """Seconds between two pictures of the bar."""
@@ -71,8 +71,9 @@ class Tally:
             f"{self.done:,}/{self.total:,}",
             f"{self.failed:,} failed",
             f"{self.running} running",
-            spoken(rate),
         ]
+        if rate > 0:
+            words.append(spoken(rate))
         if rate > 0 and self.done < self.total:
             words.append(f"{text.remaining((self.total - self.done) / rate)} left")
         return words
@@ -140,13 +141,12 @@ class PlainBar:
         self._shown = 0
 
     def show(self) -> None:
-        width = shutil.get_terminal_size().columns - 1
         words = "  ".join(self._tally.words())
-        room = min(width - len(words) - 4, LONGEST_BAR)
-        if room >= SHORTEST_BAR:
+        room = _room_beside(words)
+        if room:
             filled = room * self._tally.done // max(self._tally.total, 1)
             words = f"[{'#' * filled}{'.' * (room - filled)}]  {words}"
-        self._draw(text.clip(words, width))
+        self._draw(text.clip(words, shutil.get_terminal_size().columns - 1))
 
     def clear(self) -> None:
         self._draw("")
@@ -159,19 +159,31 @@ class PlainBar:
         self._shown = len(line)
 
 
+def _room_beside(words: str) -> int:
+    """Columns for a bar beside these words; 0 if it would be too short.
+
+    Some are left over for the `^C` that a terminal writes there: on a line of its own, it would have
+    the bar cleared from the wrong one.
+    """
+    room = shutil.get_terminal_size().columns - len(words) - 8
+    return min(room, LONGEST_BAR) if room >= SHORTEST_BAR else 0
+
+
 class RichBar:
     """The same through rich: colours where the terminal has them."""
 
     interval = REDRAW
 
-    def __init__(self, tally: Tally, progress: Progress) -> None:
+    def __init__(self, tally: Tally, progress: Progress, column: BarColumn) -> None:
         self._tally = tally
         self._progress = progress
+        self._column = column
         self._task = progress.add_task("", total=tally.total)
         self._drawn = False
 
     def show(self) -> None:
-        done, failed, *rest = self._tally.words()
+        done, failed, *rest = words = self._tally.words()
+        self._column.bar_width = _room_beside("  ".join(words)) or 1
         failures = f"[bold red]{failed}[/]" if self._tally.failed else failed
         said = "  ".join([f"[bold]{done}[/]", failures, *rest])
         self._progress.update(self._task, completed=self._tally.done, description=said)
@@ -202,11 +214,9 @@ def _rich_bar(tally: Tally) -> Bar | None:
         from rich.table import Column
     except ImportError:
         return None
-    columns = [
-        BarColumn(bar_width=None, table_column=Column(ratio=1, max_width=LONGEST_BAR)),
-        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
-    ]
+    column = BarColumn()
+    words = TextColumn("{task.description}", table_column=Column(no_wrap=True))
     console = Console(stderr=True, highlight=False)
     return RichBar(
-        tally, Progress(*columns, console=console, auto_refresh=False, transient=True, expand=True)
+        tally, Progress(column, words, console=console, auto_refresh=False, transient=True), column
     )

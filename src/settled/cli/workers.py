@@ -20,6 +20,9 @@ def pool_maker(workers: int) -> partial[ProcessPoolExecutor]:
     if "forkserver" in multiprocessing.get_all_start_methods():
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([PRELOADED])
+        # Stopped at once, a pool leaves a few semaphores, which are then cleaned up: no news for anybody.
+        quiet = ("ignore:resource_tracker:UserWarning", os.environ.get("PYTHONWARNINGS"))
+        os.environ["PYTHONWARNINGS"] = ",".join(filter(None, quiet))
     else:
         context = multiprocessing.get_context("spawn")  # type: ignore[assignment]
     return partial(ProcessPoolExecutor, workers, mp_context=context, initializer=settle_in)

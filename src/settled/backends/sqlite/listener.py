@@ -124,7 +124,6 @@ class NotifiedListener(Reading):
         if happened:
             self._next_look = FIRST_LOOK
         if happened & inotify.LOST:
-            self._seq = max(self._seq, 0)
             self._store.read(records.newest)
             self._watch_log()
 
