@@ -153,6 +153,17 @@ def held(entered: threading.Event, go_on: threading.Event) -> Callable[[], None]
     return hold
 
 
+def in_this_thread(act: Callable[[], object]) -> Callable[[], None]:
+    """`act` for the one who calls `get` or `each`, and nothing for the watcher's thread."""
+    this = threading.current_thread()
+
+    def only_here() -> None:
+        if threading.current_thread() is this:
+            act()
+
+    return only_here
+
+
 @pytest.fixture
 def setting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting]:
     # Far away, so that no test passes because of the safety poll.
@@ -198,12 +209,8 @@ def test_a_timeout_of_0_during_an_outage_is_still_exact(setting):
 
 
 def test_the_last_look_is_after_the_timeout(setting):
-    def settle_at_the_end() -> None:
-        # The third look: before registering, by the watcher's thread, after the timeout.
-        if len(setting.store.looks) == 2:
-            setting.store.settle("a")
-
-    setting.store.before = settle_at_the_end
+    looks = iter((lambda: None, lambda: setting.store.settle("a")))
+    setting.store.before = in_this_thread(lambda: next(looks)())
     assert setting.watcher.get("a", 0.2) == {"status": "SUCCESS", "task_id": "a"}
     assert setting.watcher.waiting == 0
 
@@ -659,12 +666,8 @@ def test_each_looks_once_with_a_timeout_of_0(setting):
 def test_each_takes_a_last_look_and_no_answer_twice(setting):
     each = setting.watcher.each(["a", "b", "c"], 0.2)
 
-    def settle_at_the_end() -> None:
-        if len(setting.store.looks) >= 2:  # the caller's own, that of the watcher's thread
-            setting.store.settle("a")
-            setting.store.settle("b")
-
-    setting.store.before = settle_at_the_end
+    looks = iter((lambda: None, lambda: (setting.store.settle("a"), setting.store.settle("b"))))
+    setting.store.before = in_this_thread(lambda: next(looks, lambda: None)())
     assert [next(each)[0], next(each)[0]] == ["a", "b"]
     setting.watcher.notice("a")
     with pytest.raises(TimeoutError, match="1 tasks"):

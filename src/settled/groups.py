@@ -290,7 +290,7 @@ class AsCompleted(Generic[T]):
         deadline = _deadline(self._timeout)
         tally = _Tally(self._results)
         yield from tally.complete()
-        for backend, by_id in _wanted(self._results).items():
+        for backend, by_id in tally.wanted.items():
             for task_id, answer in backend.watcher.each(list(by_id), _left(deadline)):
                 for result in by_id[task_id]:
                     if not isinstance(answer, SettledError):
@@ -332,10 +332,13 @@ class _Tally:
 
     def __init__(self, results: list[AnyResult]) -> None:
         self._results = results
+        # Asked once: a handle may be told its record by somebody else at any moment.
+        missing = {id(task): task for task in _tasks(results) if task.wanted}
+        self.wanted = _by_backend(missing.values())
         self._open: list[int] = []
         self._places: dict[int, list[int]] = {}
         for place, result in enumerate(results):
-            tasks = [each for each in _tasks([result]) if each.wanted]
+            tasks = [each for each in _tasks([result]) if id(each) in missing]
             self._open.append(len(tasks))
             for each in tasks:
                 self._places.setdefault(id(each), []).append(place)
@@ -361,17 +364,19 @@ def _tasks(results: Iterable[AnyResult]) -> Iterator[ResultBase[object]]:
             yield result
 
 
-def _wanted(results: Iterable[AnyResult]) -> dict[BaseBackend, dict[str, list[ResultBase[object]]]]:
-    """The handles whose record is still to be read, each once, by backend and task id."""
+def _by_backend(
+    tasks: Iterable[ResultBase[object]],
+) -> dict[BaseBackend, dict[str, list[ResultBase[object]]]]:
+    """These handles by backend and task id."""
     wanted: dict[BaseBackend, dict[str, list[ResultBase[object]]]] = {}
-    for task in {id(task): task for task in _tasks(results) if task.wanted}.values():
+    for task in tasks:
         wanted.setdefault(task.backend, {}).setdefault(task.id, []).append(task)
     return wanted
 
 
 def _look(results: Iterable[AnyResult]) -> None:
     """Have these handles keep the records that are ready now."""
-    for backend, by_id in _wanted(results).items():
+    for backend, by_id in _by_backend(task for task in _tasks(results) if task.wanted).items():
         for found in backend.watcher.looks(list(by_id)):
             for task_id, answer in found:
                 for result in by_id[task_id] if not isinstance(answer, SettledError) else ():

@@ -190,9 +190,14 @@ class Watcher:
     # -- what a settle in this process calls ---------------------------------------------------
 
     def notice(self, task_id: str) -> None:
-        """A ready state of this task was stored by this process."""
+        """A ready state of this task was stored, or its record was forgotten, by this process."""
         if task_id in self._waiters and self._pid == os.getpid():
             self._tell_safely((task_id,))
+
+    def notice_all(self) -> None:
+        """Anything that is awaited may have changed."""
+        if self._waiters and self._pid == os.getpid():
+            self._tell_safely(tuple(self._waiters))
 
     @property
     def waiting(self) -> int:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from settled.cli import main as command
 
 COMMAND = [sys.executable, "-m", "settled"]
 
@@ -44,8 +49,7 @@ def dies(text):
 def waits(text):
     with open("events", "w") as events:
         events.write(text + "\\n")
-    with open("go") as go:
-        go.read()
+    open("go").close()
     return text
 
 def unstorable(text):
@@ -90,5 +94,43 @@ def settled(folder: Path) -> Settled:
             env={**os.environ, **environment},
             timeout=90,
         )
+
+    return run
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts `settled` with these arguments; what is left of it at the end of the test is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*arguments: str, **options: object) -> subprocess.Popen[str]:
+        piped: dict[str, object] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        running = subprocess.Popen([*COMMAND, *arguments], start_new_session=True, **{**piped, **options})
+        started.append(running)
+        return running
+
+    yield begin
+    for running in started:
+        with suppress(ProcessLookupError):
+            os.killpg(running.pid, signal.SIGKILL)
+        running.communicate()
+
+
+@pytest.fixture
+def main(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """As `settled`, in this process: for lines that start no workers."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "calls", raising=False)
+
+    def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        try:
+            status = command(arguments)
+        except SystemExit as exc:
+            status = int(str(exc.code or 0))
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, status, printed.out, printed.err)
 
     return run

@@ -163,8 +163,8 @@ def test_ctrl_c_leaves_what_is_done_and_says_how_to_go_on(start, again):
         (["calls:double", "1", "--nosuch"], "unrecognized arguments: --nosuch"),
     ],
 )
-def test_wrong_usage_is_one_line_and_status_2(settled, arguments, said):
-    ran = settled("map", *arguments)
+def test_wrong_usage_is_one_line_and_status_2(main, arguments, said):
+    ran = main("map", *arguments)
     assert said in ran.stderr
     assert ran.stderr.startswith("settled map: ")
     assert ran.stderr.count("\n") == 1

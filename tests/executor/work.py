@@ -136,3 +136,11 @@ class Scaler:
 
 def own_key(x, key):
     return (x, key)
+
+
+def meet(log, started, gate, x):
+    """Note that this ran, tell whoever reads `started`, and wait at `gate`."""
+    logged(log, x)
+    open_gate(started)
+    pass_gate(gate)
+    return x

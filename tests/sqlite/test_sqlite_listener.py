@@ -9,11 +9,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.sqlite.conftest import backend_at
 
 from settled.backends.sqlite import inotify, listener
 from settled.backends.sqlite.listener import NotifiedListener, PollingListener
 from settled.record import Settle
+from tests.sqlite.conftest import backend_at
 
 ENOUGH = 60.0
 

@@ -7,11 +7,11 @@ import os
 import types
 
 import pytest
-from tests.sqlite.conftest import backend_at
 
 from settled.backends.sqlite import SQLiteBackend
 from settled.errors import ConfigurationError, StoreError, StoreUnavailable
 from settled.record import Query, Settle
+from tests.sqlite.conftest import backend_at
 
 NOBODY = 65534
 

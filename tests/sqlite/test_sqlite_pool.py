@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import apsw
 import pytest
-from tests.sqlite.conftest import backend_at
 
 from settled.backends.sqlite import checkpoints
 from settled.backends.sqlite.pool import Pool
 from settled.record import Settle
+from tests.sqlite.conftest import backend_at
 
 THREADS = 200
 
@@ -140,7 +140,7 @@ def test_the_log_is_copied_and_begun_anew_however_many_write(path, opened, monke
     assert path.stat().st_size > 4096
 
 
-def test_a_checkpoint_that_a_reader_holds_up_does_not_hold_up_the_write(backend, raw, monkeypatch):
+def test_a_checkpoint_that_a_reader_holds_up_does_not_hold_up_the_write(backend, raw, monkeypatch, caplog):
     monkeypatch.setattr(checkpoints, "LOG_PAGES", 10)
     backend.do_settle(write(0))
     raw("BEGIN")
@@ -148,6 +148,7 @@ def test_a_checkpoint_that_a_reader_holds_up_does_not_hold_up_the_write(backend,
     assert all(backend.do_settle(write(number)) for number in range(1, 50))
     assert raw("SELECT count(*) FROM settled_task") == [(1,)]
     raw("COMMIT")
+    assert not caplog.records
 
 
 GEVENT = """

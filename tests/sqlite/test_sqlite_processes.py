@@ -11,9 +11,9 @@ import threading
 import time
 
 import pytest
-from tests.sqlite.conftest import backend_at
 
 from settled.record import Chord, Claim, Part, Settle
+from tests.sqlite.conftest import backend_at
 
 PAYLOAD = b'{"status": "SUCCESS", "result": "%s"}' % (b"x" * 400)
 
@@ -81,7 +81,7 @@ def _check(raw, group_id):
     )
     assert disagreeing == [(0,)]
     [(counted, size, parts)] = raw(
-        "SELECT counted, size, (SELECT count(state) FROM settled_part AS part WHERE part.group_id = chord.group_id)"
+        "SELECT counted, size, (SELECT count(state) FROM settled_part AS p WHERE p.group_id = chord.group_id)"
         " FROM settled_chord AS chord WHERE group_id = ?",
         group_id,
     )
@@ -161,7 +161,7 @@ def test_a_child_and_its_parent_both_go_on(backend):
 
 
 def test_what_a_child_stores_after_its_parent_has_closed_is_not_lost(path, backend, raw):
-    """A child that leant on inherited locks would hold none of its own, and lose its log to the last to close."""
+    """A child that leant on inherited locks would hold none, and lose its log to the last to close."""
     backend.do_settle(Settle("a", "SUCCESS", b"{}"))
     stored, closed = multiprocessing.Event(), multiprocessing.Event()
 

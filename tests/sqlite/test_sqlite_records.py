@@ -1,4 +1,4 @@
-"""Records: the transition rule as the store enforces it, tombstones, expiry, ids, and one seq for each write."""
+"""Records: the transition rule as the store enforces it, tombstones, expiry, ids, a seq for each write."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.sqlite.conftest import backend_at
 
 from settled import states
 from settled.record import Gone, Settle
+from tests.sqlite.conftest import backend_at
 
 STATES = ["PENDING", "RECEIVED", "STARTED", "RETRY", "PROGRESS", "SUCCESS", "FAILURE", "REVOKED"]
 

@@ -7,11 +7,11 @@ import shutil
 
 import apsw
 import pytest
-from tests.sqlite.conftest import backend_at
 
 from settled.backends.sqlite import schema, statements
 from settled.errors import SchemaError
 from settled.record import Settle
+from tests.sqlite.conftest import backend_at
 
 JSON = b'{"status": "SUCCESS", "result": {"n": 7}}'
 

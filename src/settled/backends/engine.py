@@ -123,7 +123,8 @@ class Engine:
     def do_grow_chord(self, group_id: str, members: Sequence[str]) -> int | None:
         """Add members behind the others; the new size, or None if complete, done or never opened.
 
-        Members that are already settled are counted.
+        Members that are already settled are counted. Members that are already in the header are not
+        added again, so that a repeated call is harmless.
         """
         raise NotImplementedError(f"{type(self).__name__} cannot count chord parts")
 

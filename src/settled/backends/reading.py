@@ -41,7 +41,7 @@ class Reader(Engine):
 
     persistent: bool = True
     subpolling_interval: float | None = None
-    supports_native_join: bool = True
+    supports_native_join: bool = False
 
     url_options: ClassVar[Mapping[str, Callable[[object], object]]] = {}
     default_url: ClassVar[str] = "unnamed://"

@@ -53,6 +53,8 @@ class BaseBackend(Writer):
             self.call(self.do_delete_group, each)
             if self.capabilities.chords:
                 self.call(self.do_delete_chord, each)
+            if self._watcher is not None:
+                self._watcher.notice(each)
 
     def _family(self, task_id: str) -> list[str]:
         """A task, its children, theirs, and so on; members where one of them is a group."""
@@ -277,6 +279,8 @@ class BaseBackend(Writer):
         total = 0
         while deleted := self.call(self.do_cleanup, CLEANUP_BATCH):
             total += deleted
+        if total and self._watcher is not None:
+            self._watcher.notice_all()
         return total
 
     def process_cleanup(self) -> None:

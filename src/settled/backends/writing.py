@@ -107,7 +107,8 @@ class Writer(Reader):
                 raise
             write = self._write(task_id, exc, states.FAILURE, None, request, expires)
         settled = self.call(self.do_settle, write)
-        if settled.landed and write.state in states.READY_STATES:
+        # Not only if this write landed: the one that did may have been ours, its reply lost.
+        if settled.state in states.READY_STATES:
             watcher = self._watcher
             if watcher is not None:
                 watcher.notice(task_id)

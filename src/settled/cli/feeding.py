@@ -73,10 +73,10 @@ class Feed:
             under_way -= self._take()
 
     def drain(self) -> None:
-        """Count what was done and not looked at yet."""
+        """Count what was stored and not looked at yet."""
         while not self._done.empty():
             place, handle = self._done.get()
-            if not handle.cancelled():
+            if handle.ready():
                 self._count(place, handle)
 
     def _put(self, place: int, handle: object) -> None:
@@ -96,10 +96,10 @@ class Feed:
     def _count(self, place: int, handle: Handle[object]) -> None:
         error = None if handle.cancelled() else handle.exception(0)
         failed = handle.cancelled() or error is not None
-        stored = not handle.wanted
+        stored = handle.ready()
         if failed:
             self.failed.append(place)
-            if handle.cancelled() or not stored:
+            if not stored:
                 self.unstored[place] = text.one_line(error or "cancelled")
         # Both are ISO 8601 in UTC: what was done before we began sorts first.
         kept = stored and str(handle.date_done) < self._began

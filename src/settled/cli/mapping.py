@@ -120,8 +120,9 @@ class Run:
     def _stop(self, executor: Executor, feed: Feed) -> int:
         """Let running calls finish, unless Ctrl-C comes again; say how to go on."""
         try:
-            if sys.stderr.isatty():
-                print("stopping when what runs is done; Ctrl-C again stops at once", file=sys.stderr)
+            said = "stopping when what runs is done; Ctrl-C again stops at once"
+            print(said, file=sys.stderr, flush=True)
+            workers.let_leave()
             executor.shutdown(wait=True, cancel_futures=True)
             feed.drain()
         except KeyboardInterrupt:

@@ -6,9 +6,16 @@ import multiprocessing
 import os
 import signal
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from functools import partial
+from types import FrameType
 
-PRELOADED = "settled.executor"
+from settled.executor.pulse import Pulse
+
+PRELOADED = "settled.cli.workers"
+
+LEAVE: signal.Signals | None = getattr(signal, "SIGUSR1", None)
+"""Tells a worker to begin nothing else; not SIGTERM, by which a pool that broke ends its workers."""
 
 
 def pool_maker(workers: int) -> partial[ProcessPoolExecutor]:
@@ -31,7 +38,21 @@ def pool_maker(workers: int) -> partial[ProcessPoolExecutor]:
 def settle_in() -> None:
     """In a worker: Ctrl-C is the parent's business, and standard output is for results alone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if LEAVE is not None:
+        signal.signal(LEAVE, _leave)
     os.dup2(2, 1)
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    Pulse.here().leaving = True
+
+
+def let_leave() -> None:
+    """Have the workers finish what they run and begin nothing else: a pool hands out calls in advance."""
+    for child in multiprocessing.active_children():
+        if LEAVE is not None and child.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, LEAVE)
 
 
 def usable_cpus() -> int:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Collection
 from concurrent.futures import Executor
 from functools import partial
+from multiprocessing import connection
 from typing import Protocol
 
 from settled.backends.base import BaseBackend
@@ -60,7 +61,10 @@ class Mender:
                 return
         # A pool of processes ends its other workers after it has told us of the one that died:
         # who lives at this moment is not to blame.
-        alive = frozenset(child.pid for child in multiprocessing.active_children() if child.is_alive())
+        # (By their sentinels: at this moment the dead one may not be gone for `is_alive`.)
+        children = {child.sentinel: child.pid for child in multiprocessing.active_children()}
+        dead = connection.wait(list(children), timeout=0)
+        alive = frozenset(pid for sentinel, pid in children.items() if sentinel not in dead)
         threading.Thread(target=partial(self._mend, pool, alive), name="settled-mend", daemon=True).start()
 
     def _mend(self, pool: Executor, alive: Collection[int | None]) -> None:

@@ -62,6 +62,8 @@ class Pulse:
         self._thread: threading.Thread | None = None
         self._wake_at = 0.0
         self._exits = False
+        self.leaving = False
+        """Whether the process leaves undone what it has not begun, as it was told by whoever owns it."""
 
     @classmethod
     def here(cls) -> Pulse:

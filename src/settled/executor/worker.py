@@ -27,7 +27,7 @@ SETTLED = "settled"
 BUSY = "busy"  # another process holds the task's lease
 INTERRUPTED = "interrupted"  # by KeyboardInterrupt
 TIMED_OUT = "timed out"  # settled by its time limit while it was still running
-LEFT = "left"  # not started: who asked for it is dead
+LEFT = "left"  # not started: who asked for it is dead, or wants it no more
 
 
 def run(task: Task) -> str:
@@ -39,7 +39,7 @@ def run(task: Task) -> str:
     rules = task.rules
     if rules.owned:
         pulse.exit_when_orphaned()
-        if pulse.orphaned:
+        if pulse.leaving or pulse.orphaned:
             return LEFT
     backend = rules.store.backend
     if not backend.capabilities.leases:

@@ -12,21 +12,39 @@
         store_class = MyStore
 
 `python -m settled.testing report` prints the table of engines and what they were proved to do.
-Needs pytest and hypothesis: `pip install 'settled[testing]'`.
+Needs pytest and hypothesis: `pip install 'settled[testing]'`. They are imported when they are used,
+so that the processes which the checks start are quick to start.
 """
 
 from __future__ import annotations
 
-import pytest
+import importlib
+from typing import TYPE_CHECKING
 
-# Before the checks are imported: their assertions then show what was compared.
-pytest.register_assert_rewrite("settled.testing.checks", "settled.testing.app", "settled.testing.threads")
+if TYPE_CHECKING:
+    from settled.testing.app import RecordingApp, Request, Sent
+    from settled.testing.contract import Check
+    from settled.testing.faults import Faults
+    from settled.testing.report import report
+    from settled.testing.store import Clock, Store
+    from settled.testing.suite import Conformance
 
-from settled.testing.app import RecordingApp, Request, Sent  # noqa: E402
-from settled.testing.contract import Check  # noqa: E402
-from settled.testing.faults import Faults  # noqa: E402
-from settled.testing.report import report  # noqa: E402
-from settled.testing.store import Clock, Store  # noqa: E402
-from settled.testing.suite import Conformance  # noqa: E402
+_HOME = {
+    "Check": "contract",
+    "Clock": "store",
+    "Conformance": "suite",
+    "Faults": "faults",
+    "RecordingApp": "app",
+    "Request": "app",
+    "Sent": "app",
+    "Store": "store",
+    "report": "report",
+}
 
 __all__ = ["Check", "Clock", "Conformance", "Faults", "RecordingApp", "Request", "Sent", "Store", "report"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'settled.testing' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"settled.testing.{_HOME[name]}"), name)

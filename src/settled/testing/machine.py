@@ -7,6 +7,7 @@ of ten seconds and lifetimes end between them, so that the few seconds an exampl
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable
 
 from hypothesis import HealthCheck, settings
@@ -19,7 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from settled.record import Chord, Claim, FailurePolicy, Part
+from settled.record import Chord, Claim, FailurePolicy, Gone, Part
 from settled.testing.model import Model
 from settled.testing.store import Store
 
@@ -185,12 +186,20 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def records_are_the_same(self) -> None:
-        for task in ("a", "b", "c", "d", "e"):
+        tasks = ("a", "b", "c", "d", "e")
+        found = self.backend.do_read([self._id(task) for task in tasks])
+        for task in tasks:
             record = self.model.live(task)
-            expected = (None, None) if record is None else (record.state, record.value)
-            assert (self.store.state(self._id(task)), self.store.value(self._id(task))) == expected
-            if self.has.tombstones:
-                assert self.backend.presence(self._id(task)).value == self.model.presence(task)
+            payload = found.get(self._id(task))
+            if record is not None:
+                assert isinstance(payload, bytes | str)
+                meta = json.loads(payload)
+                assert (meta["status"], meta["result"]) == (record.state, record.value)
+            elif self.has.tombstones:
+                gone = "unknown" if payload is None else payload.value  # type: ignore[union-attr]
+                assert gone == self.model.presence(task)
+            else:
+                assert payload is None or isinstance(payload, Gone)
 
     @invariant()
     def chords_are_the_same(self) -> None:

@@ -65,7 +65,7 @@ def _count(
     before = [row[6] for row in places]
     fresh = before.count(None)
     replaced = len(before) - fresh - before.count(SUCCESS)
-    if fresh or replaced:
+    if True:
         db.execute(_COUNT_PART, (state, group_id, task_id))
         failed = barrier.failed + (-replaced if state == SUCCESS else fresh)
         barrier = barrier._replace(counted=barrier.counted + fresh, failed=failed)
@@ -107,8 +107,10 @@ def grow_chord(db: apsw.Connection, group_id: str, members: Sequence[str], now: 
     barrier = _standing(db, group_id)
     if barrier is None or barrier.complete:
         return None
-    size = barrier.size + len(members)
-    db.execute(SQL["add_parts"], (group_id, barrier.size, records.as_json(members)))
+    present = {task_id for (task_id,) in fetch(db, SQL["present"], (group_id, records.as_json(members)))}
+    fresh = [each for each in dict.fromkeys(members) if each not in present]
+    size = barrier.size + len(fresh)
+    db.execute(SQL["add_parts"], (group_id, barrier.size, records.as_json(fresh)))
     db.execute(SQL["enlarge"], (size, group_id))
     _count_some(db, group_id, members, None, now)
     return size

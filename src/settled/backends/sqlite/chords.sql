@@ -13,6 +13,11 @@ INSERT INTO settled_body (group_id, body) VALUES (:group_id, :body);
 INSERT INTO settled_part (group_id, task_id, place)
 SELECT :group_id, value, key + :first FROM json_each(:task_ids);
 
+-- name: present
+-- Which of these tasks are in the header.
+SELECT task_id FROM settled_part
+WHERE group_id = :group_id AND task_id IN (SELECT value FROM json_each(:task_ids));
+
 -- name: enlarge
 UPDATE settled_chord SET size = :size WHERE group_id = :group_id;
 

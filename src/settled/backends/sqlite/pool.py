@@ -135,7 +135,7 @@ class Pool:
         the process that took them.
         """
         for db in filter(None, (self._writer, *held)):
-            pass
+            db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             db.close()
 
     def leave_inherited(self) -> None:

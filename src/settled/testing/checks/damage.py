@@ -92,11 +92,11 @@ def a_waiter_is_told_of_damage(store: Store) -> None:
 def damage_during_the_wait_is_told(store: Store) -> None:
     """Whoever waits already when a record is damaged is told when the task is noticed."""
     looks = store.faults.count(store.backend, "do_read")
-    waiting = Running(lambda: raised(lambda: store.backend.wait_for("task", timeout=store.patience)))
+    waiting = Running(lambda: raised(lambda: store.backend.wait_for("task")))
     assert looks.reach(2, store.patience)
     store.plant("task", DAMAGED["cut-late"])
     store.backend.watcher.notice("task")
-    error = waiting.result(store.patience * 2)
+    error = waiting.result(store.patience)
     assert isinstance(error, DecodeError), repr(error)
 
 

@@ -41,13 +41,13 @@ def notes_cause_and_context_come_back(store: Store) -> None:
     error = ValueError("outer")
     error.add_note("first note")
     error.__cause__ = KeyError("cause")
-    error.__context__ = OSError(2, "context")
+    error.__cause__.__context__ = FileNotFoundError(2, "context")
     back = _back(store, error)
     assert back.__notes__[0] == "first note"
     assert isinstance(back.__cause__, KeyError)
     assert back.__cause__.args == ("cause",)
-    assert isinstance(back.__context__, OSError)
-    assert back.__context__.errno == 2
+    assert isinstance(back.__cause__.__context__, FileNotFoundError)
+    assert back.__cause__.__context__.errno == 2
 
 
 @check("failures")

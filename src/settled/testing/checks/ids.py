@@ -102,7 +102,7 @@ def task_group_and_chord_may_share_an_id(store: Store) -> None:
     backend = store.backend
     backend.do_write_group("same", b"group", None)
     backend.do_open_chord(Chord("same", ("same", "other"), b"{}", "body"), None)
-    backend.mark_as_done("same", 5, request=Request("same", group="same", group_index=0, chord={}))
+    backend.mark_as_done("same", 5, request=Request("same", group="same", group_index=0, chord={"task": "t"}))
     state = backend.do_read_chord("same")
     assert state is not None
     assert state.parts == ("SUCCESS", None)

@@ -29,10 +29,10 @@ def a_push_wakes_a_waiter(store: Store) -> None:
     """A settle in another process wakes a waiter by the store's own push."""
     with _without_safety_poll():
         looks = store.faults.count(store.backend, "do_read")
-        waiter = Running(lambda: store.backend.wait_for("task", timeout=store.patience))
+        waiter = Running(lambda: store.backend.wait_for("task"))
         assert looks.reach(2, store.patience)
         store.elsewhere(Job("settled.testing.checks.sharing:_settled_by", {"task_id": "task", "value": 1}))
-        assert waiter.result(store.patience * 2) == 1
+        assert waiter.result(store.patience) == 1
 
 
 @check("push")
@@ -40,11 +40,11 @@ def a_settle_while_listening_begins_is_pushed(store: Store) -> None:
     """A settle between the beginning of the listening and the look after it is not missed."""
     other = store.open()
     with _without_safety_poll(), store.faults.hold_after(store.backend, "do_listen") as listen:
-        waiter = Running(lambda: store.backend.wait_for("task", timeout=store.patience))
+        waiter = Running(lambda: store.backend.wait_for("task"))
         assert listen.entered.wait(store.patience)
         other.mark_as_done("task", 1)
         listen.release()
-        assert waiter.result(store.patience * 2) == 1
+        assert waiter.result(store.patience) == 1
 
 
 @check("push")
@@ -87,10 +87,10 @@ def a_cut_listener_listens_again(store: Store) -> None:
     store.faults.cut_listener(store.backend)
     listens = store.faults.count(store.backend, "do_listen")
     with _without_safety_poll():
-        waiter = Running(lambda: store.backend.wait_for("task", timeout=store.patience))
+        waiter = Running(lambda: store.backend.wait_for("task"))
         assert listens.reach(2, store.patience)
         other.mark_as_done("task", 1)
-        assert waiter.result(store.patience * 2) == 1
+        assert waiter.result(store.patience) == 1
 
 
 @check("push")
@@ -100,10 +100,10 @@ def an_outage_of_the_listener_is_not_seen(store: Store) -> None:
     store.faults.drop(store.backend, "do_listen", times=3)
     listens = store.faults.count(store.backend, "do_listen")
     with _without_safety_poll():
-        waiter = Running(lambda: store.backend.wait_for("task", timeout=store.patience))
+        waiter = Running(lambda: store.backend.wait_for("task"))
         assert listens.reach(4, store.patience)
         other.mark_as_done("task", 1)
-        assert waiter.result(store.patience * 2) == 1
+        assert waiter.result(store.patience) == 1
 
 
 @check("push")
@@ -113,7 +113,7 @@ def a_waiter_added_later_is_pushed(store: Store) -> None:
     with _without_safety_poll():
         store.backend.watcher.add("first", lambda _: None)
         looks = store.faults.count(store.backend, "do_read")
-        waiter = Running(lambda: store.backend.wait_for("second", timeout=store.patience))
+        waiter = Running(lambda: store.backend.wait_for("second"))
         assert looks.reach(2, store.patience)
         other.mark_as_done("second", 2)
-        assert waiter.result(store.patience * 2) == 2
+        assert waiter.result(store.patience) == 2

@@ -125,20 +125,20 @@ def another_backend_wakes_a_waiter(store: Store) -> None:
     """Whoever waits in one backend is told of a settle by another."""
     other = store.open()
     looks = store.faults.count(store.backend, "do_read")
-    waiting = Running(lambda: store.backend.wait_for("task", timeout=store.patience))
+    waiting = Running(lambda: store.backend.wait_for("task"))
     assert looks.reach(2, store.patience)
     other.mark_as_done("task", "value")
-    assert waiting.result(store.patience * 2) == "value"
+    assert waiting.result(store.patience) == "value"
 
 
 @check("sharing")
 def another_process_wakes_a_waiter(store: Store) -> None:
     """Whoever waits in one process is told of a settle in another."""
     looks = store.faults.count(store.backend, "do_read")
-    waiting = Running(lambda: store.backend.wait_for("task", timeout=store.patience))
+    waiting = Running(lambda: store.backend.wait_for("task"))
     assert looks.reach(2, store.patience)
     store.elsewhere(Job(f"{HERE}:_settled_by", {"task_id": "task", "value": "from there"}))
-    assert waiting.result(store.patience * 2) == "from there"
+    assert waiting.result(store.patience) == "from there"
 
 
 @check("sharing")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from settled.errors import ResultForgotten
+import queue
+from collections.abc import Callable
+
+from settled.errors import ResultExpired, ResultForgotten
 from settled.record import Gone, Presence
 from settled.states import STARTED
 from settled.testing.checks.expecting import raised
 from settled.testing.contract import check
 from settled.testing.store import Store
-from settled.testing.threads import Running
 
 
 @check("tombstones")
@@ -69,9 +71,27 @@ def waiting_for_the_forgotten_says_so(store: Store) -> None:
 def forgetting_tells_waiters(store: Store) -> None:
     """Whoever waits for a task while it is forgotten is told so."""
     store.settle("task", STARTED)
-    looks = store.faults.count(store.backend, "do_read")
-    waiting = Running(lambda: raised(lambda: store.backend.wait_for("task", timeout=store.patience)))
-    assert looks.reach(2, store.patience)
-    store.backend.forget("task")
-    error = waiting.result(store.patience * 2)
-    assert isinstance(error, ResultForgotten), repr(error)
+    assert isinstance(_told(store, lambda: store.backend.forget("task")), ResultForgotten)
+
+
+@check("tombstones", "cleanup")
+def a_cleanup_tells_waiters(store: Store) -> None:
+    """Whoever waits for a task whose record expires unready is told so, at the latest when it is cleaned up."""
+    store.settle("task", STARTED, expires=10.0)
+
+    def expire() -> None:
+        store.advance(20.0)
+        store.backend.cleanup()
+
+    assert isinstance(_told(store, expire), ResultExpired)
+
+
+def _told(store: Store, end: Callable[[], object]) -> object:
+    """What somebody who waits for "task" is told when `end` is called."""
+    told: queue.SimpleQueue[object] = queue.SimpleQueue()
+    store.backend.watcher.add("task", told.put)
+    end()
+    try:
+        return told.get(timeout=store.patience)
+    except queue.Empty:
+        raise AssertionError("a waiter was told nothing") from None

@@ -48,11 +48,11 @@ def a_useless_timeout_is_refused(store: Store) -> None:
 def a_settle_during_the_look_is_seen(store: Store) -> None:
     """A task that is settled between the waiter's look and its wait is not missed."""
     with store.faults.hold_after(store.backend, "do_read") as look:
-        waiting = Running(lambda: store.backend.wait_for("task", timeout=store.patience))
+        waiting = Running(lambda: store.backend.wait_for("task"))
         assert look.entered.wait(store.patience)
         store.backend.mark_as_done("task", "in between")
         look.release()
-        assert waiting.result(store.patience * 2) == "in between"
+        assert waiting.result(store.patience) == "in between"
 
 
 @check("waiting")
@@ -73,12 +73,12 @@ def every_waiter_is_told(store: Store) -> None:
 def a_waiting_thread_is_told(store: Store) -> None:
     """A thread that waits gets the value as soon as another settles the task; an unready state does not end it."""
     looks = store.faults.count(store.backend, "do_read")
-    waiting = Running(lambda: store.backend.wait_for("task", timeout=store.patience))
+    waiting = Running(lambda: store.backend.wait_for("task"))
     assert looks.reach(2, store.patience)
     store.backend.mark_as_started("task")
     store.backend.store_result("task", {"done": 1}, "PROGRESS")
     store.backend.mark_as_done("task", "value")
-    assert waiting.result(store.patience * 2) == "value"
+    assert waiting.result(store.patience) == "value"
 
 
 @check("waiting")
@@ -89,10 +89,10 @@ def a_waiting_thread_is_raised_at(store: Store) -> None:
         ("revoked", lambda: store.backend.mark_as_revoked("revoked", "why")),
     ):
         waiting = Running(
-            lambda name=name: raised(lambda: store.backend.wait_for(name, timeout=store.patience))
+            lambda name=name: raised(lambda: store.backend.wait_for(name))
         )  # type: ignore[misc]
         settle()
-        error = waiting.result(store.patience * 2)
+        error = waiting.result(store.patience)
         assert "why" in str(error)
         assert not isinstance(error, TimeoutError)
 
@@ -166,11 +166,11 @@ def other_states_can_be_waited_for(store: Store) -> None:
 def threads_wait_by_the_dozen(store: Store) -> None:
     """Forty threads that wait for forty tasks, settled in another order, each get their own value."""
     waiting = [
-        Running(partial(store.backend.wait_for, f"task-{number}", store.patience)) for number in range(40)
+        Running(partial(store.backend.wait_for, f"task-{number}")) for number in range(40)
     ]
     for number in reversed(range(40)):
         store.backend.mark_as_done(f"task-{number}", number)
-    assert [each.result(store.patience * 2) for each in waiting] == list(range(40))
+    assert [each.result(store.patience) for each in waiting] == list(range(40))
 
 
 @check("waiting", "shared")
