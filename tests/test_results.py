@@ -150,8 +150,9 @@ def test_a_timeout_that_is_none_is_an_error_that_names_it(memory, bad):
     handle = memory.AsyncResult("a")
     group = memory.GroupResult("g", [handle])
     asked = [
-        lambda: handle.get(bad), lambda: group.join(bad), lambda: group.join_native(bad), lambda: group.get(bad),
-        lambda: as_completed([handle], bad), lambda: memory.backend.wait_for("a", bad),
+        lambda: handle.get(bad), lambda: group.join(bad), lambda: group.join_native(bad),
+        lambda: group.get(bad), lambda: as_completed([handle], bad),
+        lambda: memory.backend.wait_for("a", bad),
         lambda: memory.backend.get_many(["a"], bad),
     ]  # fmt: skip
     for ask in asked:
@@ -195,10 +196,12 @@ def test_a_timeout_names_the_task(app):
 )
 def test_a_bad_task_id_is_an_error_that_says_why(memory, bad, said):
     asked = [
-        lambda: memory.AsyncResult(bad), lambda: memory.GroupResult(bad), lambda: EagerResult(bad, 1, "SUCCESS"),
+        lambda: memory.AsyncResult(bad), lambda: memory.GroupResult(bad),
+        lambda: EagerResult(bad, 1, "SUCCESS"),
         lambda: memory.backend.mark_as_done(bad, 1), lambda: memory.backend.wait_for(bad),
         lambda: memory.backend.get_task_meta(bad), lambda: memory.backend.forget(bad),
-        lambda: memory.backend.save_group(bad, memory.GroupResult("g")), lambda: memory.backend.get_many([bad]),
+        lambda: memory.backend.save_group(bad, memory.GroupResult("g")),
+        lambda: memory.backend.get_many([bad]),
         lambda: memory.backend.restore_group(bad), lambda: memory.backend.open_chord(bad, [], {}),
         lambda: memory.backend.open_chord("g", [bad], {}), lambda: memory.backend.reload_task_result(bad),
     ]  # fmt: skip
@@ -731,16 +734,16 @@ def test_async_as_completed(app, backend):
 def test_async_as_completed_times_out_after_a_last_look(app, backend, timeout):
     done(backend, "a")
 
-    async def main() -> tuple[list[str], int]:
-        arrived = []
+    async def main() -> tuple[str, int]:
+        arriving = aiter(as_completed([app.AsyncResult("a"), app.AsyncResult("b")], timeout))
+        first = await anext(arriving)
         with pytest.raises(TimeoutError, match="1 results were not ready"):
-            async for each in as_completed([app.AsyncResult("a"), app.AsyncResult("b")], timeout):
-                arrived.append(each.id)
+            await anext(arriving)
         for _ in range(3):
             await asyncio.sleep(0)
-        return arrived, backend.watcher.waiting
+        return first.id, backend.watcher.waiting
 
-    assert asyncio.run(main()) == (["a"], 0)
+    assert asyncio.run(main()) == ("a", 0)
 
 
 def test_leaving_async_as_completed_lets_go(app, backend):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import copy
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
-from typing import Generic, TypeVar, cast
+from typing import Generic, Self, TypeVar, cast
 
 from settled.backends.base import BaseBackend
 from settled.backends.protocols import Application, checked_timeout
@@ -176,6 +177,11 @@ class ResultSet:
 
     def clear(self) -> None:
         self.results.clear()
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        made = copy.copy(self)  # the app is the same one
+        made.results = copy.deepcopy(self.results, memo)
+        return made
 
     def __iter__(self) -> Iterator[AnyResult]:
         return iter(self.results)
@@ -374,9 +380,14 @@ def _by_backend(
     return wanted
 
 
+def _wanted(results: Iterable[AnyResult]) -> dict[BaseBackend, dict[str, list[ResultBase[object]]]]:
+    """The handles whose record is still to be read, each once, by backend and task id."""
+    return _by_backend({id(task): task for task in _tasks(results) if task.wanted}.values())
+
+
 def _look(results: Iterable[AnyResult]) -> None:
     """Have these handles keep the records that are ready now."""
-    for backend, by_id in _by_backend(task for task in _tasks(results) if task.wanted).items():
+    for backend, by_id in _wanted(results).items():
         for found in backend.watcher.looks(list(by_id)):
             for task_id, answer in found:
                 for result in by_id[task_id] if not isinstance(answer, SettledError) else ():

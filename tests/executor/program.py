@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 from settled import Executor, call
+from settled.executor import end_with_parent
 from tests.executor import work
 
 
@@ -15,9 +17,10 @@ def main(url, method, lease, log, started=None, gate=None):
     if started is not None:
         calls[10] = call(work.meet, log, started, gate, 10, key="call 10")
     context = multiprocessing.get_context(method)
-    with Executor(lambda: ProcessPoolExecutor(2, context), url, lease=float(lease)) as executor:
+    make = partial(ProcessPoolExecutor, 2, context, initializer=end_with_parent)
+    with Executor(make, url, lease=float(lease)) as executor:
         body = executor.chord(calls, call(work.states), on_failure="outcomes")
-        print(len(body.result(100)), *sorted(set(body.result())))
+        sys.stdout.write(f"{len(body.result(100))} {' '.join(sorted(set(body.result())))}\n")
 
 
 if __name__ == "__main__":

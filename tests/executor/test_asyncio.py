@@ -16,7 +16,9 @@ def test_handles_are_awaited(threads):
         assert await handle == 2
         assert await handle == 2
         assert await asyncio.wrap_future(threads.submit(work.double, 2)) == 4
-        values = await asyncio.gather(*(asyncio.wrap_future(threads.submit(work.double, x)) for x in range(50)))
+        values = await asyncio.gather(
+            *(asyncio.wrap_future(threads.submit(work.double, x)) for x in range(50))
+        )
         assert values == list(range(0, 100, 2))
         with pytest.raises(ValueError, match="no"):
             await threads.submit(work.fail, "no")
@@ -58,4 +60,6 @@ def test_groups_gather_and_as_completed_take_handles(threads):
 
 def test_as_completed_in_a_thread(threads):
     handles = [threads.submit(work.double, x) for x in range(10)]
-    assert sorted(handle.get() for handle in settled.as_completed(handles, timeout=20)) == list(range(0, 20, 2))
+    assert sorted(handle.get() for handle in settled.as_completed(handles, timeout=20)) == list(
+        range(0, 20, 2)
+    )

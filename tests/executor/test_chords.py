@@ -14,11 +14,18 @@ from tests.executor.conftest import process_pool
 
 
 def test_a_group_keeps_its_order_and_may_be_nested(threads):
-    group = threads.group([call(work.double, 1), [call(work.double, 2), call(work.double, 3)], call(work.double, 1)])
+    group = threads.group(
+        [call(work.double, 1), [call(work.double, 2), call(work.double, 3)], call(work.double, 1)]
+    )
     assert isinstance(group, settled.GroupResult)
     assert group.join(timeout=20) == [2, [4, 6], 2]
     assert group.completed_count() == 4
-    assert group.id == threads.group([call(work.double, 1), [call(work.double, 2), call(work.double, 3)], call(work.double, 1)]).id
+    assert (
+        group.id
+        == threads.group(
+            [call(work.double, 1), [call(work.double, 2), call(work.double, 3)], call(work.double, 1)]
+        ).id
+    )
     group.save()
     assert settled.GroupResult.restore(group.id, threads.backend).join(timeout=20) == [2, [4, 6], 2]
 
@@ -153,7 +160,12 @@ def test_nothing_is_run_because_the_store_names_it(url, log):
     with Executor(lambda: ThreadPoolExecutor(1), url) as executor:
         executor.chord([call(work.double, 1)], call(work.total)).result(20)
         executor.backend.mark_as_done("member", 1)
-        signature = {"task": "tests.executor.work.die", "args": [], "kwargs": {}, "options": {"task_id": "body"}}
+        signature = {
+            "task": "tests.executor.work.die",
+            "args": [],
+            "kwargs": {},
+            "options": {"task_id": "body"},
+        }
         executor.backend.open_chord("planted", ["member"], signature)
         assert executor.backend.sweep() == 0
         assert executor.backend.get_state("body") == "PENDING"
@@ -161,10 +173,14 @@ def test_nothing_is_run_because_the_store_names_it(url, log):
 
 def test_an_app_that_sends_tasks_of_its_own_still_does(url):
     sent = []
-    app = settled.App(url, send=lambda signature, args, task_id: sent.append((signature["task"], args, task_id)))
+    app = settled.App(
+        url, send=lambda signature, args, task_id: sent.append((signature["task"], args, task_id))
+    )
     with Executor(lambda: ThreadPoolExecutor(1), app) as executor:
         assert executor.chord([call(work.double, 1)], call(work.total)).result(20) == 2
         app.backend.mark_as_done("member", 1)
-        app.backend.open_chord("theirs", ["member"], {"task": "their.task", "options": {"task_id": "their-body"}})
+        app.backend.open_chord(
+            "theirs", ["member"], {"task": "their.task", "options": {"task_id": "their-body"}}
+        )
         assert sent == [("their.task", ([1],), "their-body")]
     app.backend.close()

@@ -21,14 +21,21 @@ def test_a_handle_is_a_future_and_a_result(threads):
     assert isinstance(handle, Handle)
     assert handle.result(10) == handle.get(10) == 3
     assert handle.exception() is None
-    assert (handle.state, handle.successful(), handle.done(), handle.running()) == ("SUCCESS", True, True, False)
+    assert (handle.state, handle.successful(), handle.done(), handle.running()) == (
+        "SUCCESS",
+        True,
+        True,
+        False,
+    )
 
 
 def test_wait_and_as_completed_accept_handles(threads):
     handles = [threads.submit(work.double, x) for x in range(20)]
     done, not_done = concurrent.futures.wait(handles, 20)
     assert (len(done), not_done) == (20, set())
-    assert sorted(each.result() for each in concurrent.futures.as_completed(handles, 20)) == list(range(0, 40, 2))
+    assert sorted(each.result() for each in concurrent.futures.as_completed(handles, 20)) == list(
+        range(0, 40, 2)
+    )
 
 
 def test_wait_returns_at_the_first_exception(threads, gate):

@@ -105,6 +105,17 @@ def test_a_call_whose_holder_fails_is_tried_again_if_retries_are_left(url, log):
             assert handle.result(20) == 2
 
 
+def test_a_call_whose_holder_dies_meanwhile_is_taken_over(url, log):
+    with connect(url) as backend:
+        backend.do_lease(["call"], "somebody", 1.0)  # who will not extend it
+        backend.mark_as_started("call", pid=1)
+        with Executor(lambda: ThreadPoolExecutor(1), url, lease=0.3) as executor:
+            handle = executor.submit(work.logged, log, 1, key="call")
+            assert executor.submit(work.double, 2).result(20) == 4
+            assert not handle.done()
+            assert handle.result(20) == 2
+
+
 def test_a_lease_lives_as_long_as_its_call(url, log, started, gate):
     lease = 0.2
     with Executor(lambda: ThreadPoolExecutor(1), url, lease=lease) as one:

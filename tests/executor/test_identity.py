@@ -139,7 +139,9 @@ def closing_over(n, *, default=0):
 
 def test_closures_and_defaults_count():
     assert of(1, fn=closing_over(1)) == of(1, fn=closing_over(1))
-    assert len({of(1, fn=closing_over(1)), of(1, fn=closing_over(2)), of(1, fn=closing_over(1, default=5))}) == 3
+    assert (
+        len({of(1, fn=closing_over(1)), of(1, fn=closing_over(2)), of(1, fn=closing_over(1, default=5))}) == 3
+    )
 
 
 def twice(fn):
@@ -161,7 +163,11 @@ def test_functions_without_source_go_by_their_bytecode():
         exec(text, names)
         return names["f"]
 
-    assert of(fn=made("def f(): return 1")) == of(fn=made("def f(): return 1")) != of(fn=made("def f(): return 2"))
+    assert (
+        of(fn=made("def f(): return 1"))
+        == of(fn=made("def f(): return 1"))
+        != of(fn=made("def f(): return 2"))
+    )
     nested = "def f(): return [x for x in {1, 'a', 'b'} if x == %d]"
     assert of(fn=made(nested % 1)) != of(fn=made(nested % 2))
 

@@ -46,7 +46,9 @@ class Unloadable:
 
 def test_what_the_worker_cannot_load_fails_by_name_and_the_pool_lives(processes):
     handle = processes.submit(work.add, Unloadable(), key="call")
-    with pytest.raises(ConfigurationError, match=r"work.add or its arguments cannot be loaded in worker .*no number"):
+    with pytest.raises(
+        ConfigurationError, match=r"work.add or its arguments cannot be loaded in worker .*no number"
+    ):
         handle.result(30)
     assert processes.submit(work.add, 3, key="call").result(30) == 3  # mended, it is done again
 

@@ -25,11 +25,15 @@ class Sent:
         self.bodies: list[tuple[str, object, str]] = []
         self.polls: list[tuple[object, Any, float]] = []
         self.fault: Exception | None = None
+        self.calls = threading.Semaphore(0)
+        """Released for every body that is to be sent, even if that fails."""
 
     def __call__(self, signature: Mapping[str, object], args: Sequence[object], task_id: str) -> None:
+        if self.fault is None:
+            self.bodies.append((str(signature["task"]), list(args), task_id))
+        self.calls.release()
         if self.fault is not None:
             raise self.fault
-        self.bodies.append((str(signature["task"]), list(args), task_id))
 
     def poll(self, args: object, kwargs: object, countdown: float) -> None:
         self.polls.append((args, kwargs, countdown))

@@ -189,11 +189,12 @@ def test_a_header_grows_until_it_is_complete(backend, counters):
     assert backend.do_grow_chord("g", ["x"]) is None
     backend.do_open_chord(chord("a", "b"), None)
     backend.do_settle(write("a"))
-    assert backend.do_grow_chord("g", ["c", "d", "a", "c"]) == 6
-    assert counters() == (3, 1, 6)
+    for _ in range(2):  # a repeated call adds nothing
+        assert backend.do_grow_chord("g", ["c", "d", "a", "c"]) == 4
+        assert counters() == (2, 1, 4)
     state = backend.do_read_chord("g")
-    assert state.chord.members == ("a", "b", "c", "d", "a", "c")
-    assert state.parts == ("SUCCESS", None, None, "FAILURE", "SUCCESS", None)
+    assert state.chord.members == ("a", "b", "c", "d")
+    assert state.parts == ("SUCCESS", None, None, "FAILURE")
     backend.do_settle(write("c"))
     assert backend.do_settle(write("b", claim=ME)).claimed
     assert backend.do_grow_chord("g", ["e"]) is None

@@ -177,6 +177,32 @@ def test_the_store_may_be_closed_and_its_log_deleted_meanwhile(path, opened, pus
 
 
 @needs_inotify
+def test_a_new_log_is_watched_in_place_of_the_deleted_one(path, backend, monkeypatch):
+    listening = backend.do_listen()
+    read_on, looked = listening.ids, threading.Event()
+    backend.do_close()
+    listening.wait(1.0)  # opens the store, which makes the log anew, and watches that
+
+    def ids() -> object:
+        found = read_on()
+        looked.set()
+        return found
+
+    monkeypatch.setattr(listening, "ids", ids)
+    other = backend_at(path)
+    other.do_read(["any"])
+    with ThreadPoolExecutor() as executor:
+        waiting = executor.submit(listening.wait, 20.0)
+        assert looked.wait(ENOUGH)
+        begun = time.monotonic()
+        other.do_settle(done("a"))
+        assert waiting.result() == {"a"}
+        assert time.monotonic() - begun < 20.0
+    other.close()
+    listening.close()
+
+
+@needs_inotify
 def test_a_quiet_store_is_not_read(backend, monkeypatch):
     backend.do_settle(done("a"))
     looks = []

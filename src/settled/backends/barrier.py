@@ -20,7 +20,7 @@ import msgspec
 from settled import chords
 from settled.backends.engine import Engine
 from settled.errors import CorruptRecord
-from settled.record import Chord, ChordState, Claim, FailurePolicy, is_complete
+from settled.record import Chord, ChordState, Claim, FailurePolicy, Gone, is_complete
 from settled.states import FAILURE, READY_STATES, REVOKED, SUCCESS
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ class KeyValueBarrier(Engine):
     def compare_and_set(self, key: bytes | str, old: bytes | str | None, new: bytes) -> bool: ...
     @abstractmethod
     def values_of(self, keys: Sequence[bytes | str]) -> list[bytes | str | None]: ...
+    @abstractmethod
+    def state_of(self, payload: bytes | str) -> str: ...
     @abstractmethod
     def key_t(self, s: str | bytes) -> bytes | str: ...
     @abstractmethod
@@ -171,15 +173,13 @@ class KeyValueBarrier(Engine):
         if found is None or found[1].done:
             return False
         wanted = tuple(dict.fromkeys(found[0].members if task_ids is None else task_ids))
-        states = {task_id: meta["status"] for task_id, meta in self._metas(wanted).items()}
-        return self.count_parts(
-            group_id,
-            {task_id: str(state) for task_id, state in states.items() if state in READY_STATES},
-            claim,
-        )
-
-    def _metas(self, task_ids: Sequence[str]) -> Mapping[str, Mapping[str, object]]:
-        return cast("BaseBackend", self).read_many(task_ids)
+        states = {
+            task_id: self.state_of(payload)
+            for task_id, payload in self.do_read(wanted).items()
+            if not isinstance(payload, Gone)
+        }
+        ready = {task_id: state for task_id, state in states.items() if state in READY_STATES}
+        return self.count_parts(group_id, ready, claim)
 
     def count_parts(self, group_id: str, states: Mapping[str, str], claim: Claim | None) -> bool:
         """Count these settled members, and take the claim if that is possible; whether it was taken."""

@@ -19,9 +19,20 @@ import msgspec
 from settled.backends.barrier import KeyValueBarrier
 from settled.backends.protocols import Result, field, text_field
 from settled.backends.template import BaseBackend, header_tasks, tasks_of
-from settled.errors import ConfigurationError, DecodeError
-from settled.record import Capabilities, FailurePolicy, Gone, Meta, Query, Row, Settle, Settled, checked_id
-from settled.states import READY_STATES, may_replace
+from settled.errors import ConfigurationError, ContentRefused, DecodeError
+from settled.record import (
+    Capabilities,
+    FailurePolicy,
+    Gone,
+    Meta,
+    Query,
+    Row,
+    Settle,
+    Settled,
+    checked_id,
+    meta_of,
+)
+from settled.states import FAILURE, READY_STATES, may_replace
 
 Key = bytes | str
 
@@ -159,6 +170,15 @@ class KeyValueStoreBackend(KeyValueBarrier, BaseBackend):
         status = meta.get("status") if isinstance(meta, dict) else None
         attempt = cast("Meta", meta).get("attempt") if status else 0
         return (status if isinstance(status, str) else None), (attempt if isinstance(attempt, int) else 0)
+
+    def state_of(self, payload: bytes | str) -> str:
+        """A stored record's state, for its chord; FAILURE of a damaged one, so that nobody waits for it."""
+        try:
+            return str(meta_of(self.decode(payload), "")["status"])
+        except ContentRefused:
+            return self._head(payload)[0] or FAILURE
+        except DecodeError:
+            return FAILURE
 
     def _expired(self, payload: bytes | str) -> bool:
         if ("expires_at" if isinstance(payload, str) else b"expires_at") not in payload:  # type: ignore[operator]

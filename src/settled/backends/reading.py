@@ -11,7 +11,14 @@ from settled import codec, failure, states
 from settled.backends.cache import ResultCache
 from settled.backends.engine import Engine
 from settled.backends.protocols import Application, checked_timeout, in_seconds, setting, setting_or_none
-from settled.errors import DecodeError, ResultExpired, ResultForgotten, SettledError, TimeoutError
+from settled.errors import (
+    CorruptRecord,
+    DecodeError,
+    ResultExpired,
+    ResultForgotten,
+    SettledError,
+    TimeoutError,
+)
 from settled.listening import Listening, Polling
 from settled.record import (
     Gone,
@@ -144,7 +151,8 @@ class Reader(Engine):
         try:
             return meta_of(self.decode(payload), task_id)
         except DecodeError as exc:
-            raise type(exc)(f"task {task_id!r}: {exc}") from exc
+            kind = CorruptRecord if type(exc) is DecodeError else type(exc)
+            raise kind(f"task {task_id!r}: {exc}") from exc
 
     def get_state(self, task_id: str) -> str:
         """The task's state; PENDING if nothing is known of it."""

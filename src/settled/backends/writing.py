@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from traceback import format_tb
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import NamedTuple, cast
 
 from settled import failure, states
@@ -17,6 +17,9 @@ from settled.backends.protocols import Result, field, in_seconds, setting, text_
 from settled.backends.reading import Reader
 from settled.errors import ConfigurationError, EncodeError, TaskRevokedError
 from settled.record import Claim, Meta, Part, Settle, Settled, checked_id
+
+
+_PLAIN = (dict, str, list, int, float, tuple, NoneType)  # to be told at once: no result handles
 
 
 class ExceptionInfo(NamedTuple):
@@ -222,6 +225,8 @@ class Writer(Reader):
 
     def prepare_value(self, result: object) -> object:
         """A result handle in its stored form; anything else as it is."""
+        if isinstance(result, _PLAIN):
+            return result
         kind = type(result)  # not the value, which may answer to any name
         if callable(getattr(kind, "as_tuple", None)) and callable(getattr(kind, "ready", None)):
             return cast("Result", result).as_tuple()

@@ -10,7 +10,7 @@ from contextlib import suppress
 from functools import partial
 from types import FrameType
 
-from settled.executor.pulse import Pulse
+from settled.executor.pulse import Pulse, end_with_parent
 
 PRELOADED = "settled.cli.workers"
 
@@ -41,6 +41,7 @@ def settle_in() -> None:
     if LEAVE is not None:
         signal.signal(LEAVE, _leave)
     os.dup2(2, 1)
+    end_with_parent()
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:

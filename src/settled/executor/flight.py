@@ -58,6 +58,11 @@ class Flight:
 
 
 def unsendable(task: Task, cause: BaseException) -> ConfigurationError:
+    found: BaseException | None = cause
+    while found is not None:
+        if isinstance(found, ConfigurationError):  # it says better what is wrong, with the backend perhaps
+            return found
+        found = found.__cause__ or found.__context__
     error = ConfigurationError(
         f"{task.name} or its arguments cannot be sent to a worker: {cause!r:.300}. Use functions at the top "
         "level of a module and arguments that can be pickled, or a pool of threads"

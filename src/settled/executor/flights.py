@@ -102,7 +102,8 @@ class Flights:
             if not flight.parked or flight.ended:
                 return
             flight.parked = False
-        self._let_go(flight)
+        self._unwatch(flight)
+        self._parking.remove(flight)
         self.again(flight)
 
     # -- to the pool and back ------------------------------------------------------------------
@@ -200,7 +201,7 @@ class Flights:
     # -- being told ------------------------------------------------------------------------------
 
     def _watch(self, flight: Flight) -> None:
-        self._let_go(flight)
+        self._unwatch(flight)
         flight.waiter = self._backend.watcher.add(flight.task.task_id, partial(self._told, flight))
 
     def _told(self, flight: Flight, answer: Answer) -> None:
@@ -307,14 +308,14 @@ class Flights:
                 handle.drop()
             else:
                 handle.fail(error)
-        self._let_go(flight)
+        self._unwatch(flight)
+        self._parking.remove(flight)
         self._remove(flight)
 
-    def _let_go(self, flight: Flight) -> None:
+    def _unwatch(self, flight: Flight) -> None:
         waiter, flight.waiter = flight.waiter, None
         if waiter is not None:
             self._backend.watcher.discard(waiter)
-        self._parking.remove(flight)
 
     def _remove(self, flight: Flight) -> None:
         with self._changed:

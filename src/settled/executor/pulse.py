@@ -184,3 +184,12 @@ class Pulse:
             lost = held.names.intersection(names) - kept
         for name in lost:
             log.warning("task %s runs without its lease: another process may run it as well", name)
+
+
+def end_with_parent() -> None:
+    """As a pool's `initializer`: its workers end when the process that made the pool is dead.
+
+    Python's own wait for their next call for ever. Workers that have run a call of an Executor
+    that made its pool do so anyway; this is for those that have not yet.
+    """
+    Pulse.here().exit_when_orphaned()

@@ -60,12 +60,12 @@ def _count(
     """
     places = fetch(db, _PART, (group_id, task_id))
     if not places:
-        return False
+        return claim is not None and claim_chord(db, group_id, claim, now)
     barrier = Barrier(*places[0][:6])
     before = [row[6] for row in places]
     fresh = before.count(None)
     replaced = len(before) - fresh - before.count(SUCCESS)
-    if True:
+    if fresh or replaced:
         db.execute(_COUNT_PART, (state, group_id, task_id))
         failed = barrier.failed + (-replaced if state == SUCCESS else fresh)
         barrier = barrier._replace(counted=barrier.counted + fresh, failed=failed)
