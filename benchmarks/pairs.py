@@ -46,7 +46,9 @@ def timed(work: Work) -> Timing:
     return Timing(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def paired(prepare: Callable[[], T], ours: Callable[[T], object], bare: Callable[[T], object], rounds: int) -> Pair:
+def paired(
+    prepare: Callable[[], T], ours: Callable[[T], object], bare: Callable[[T], object], rounds: int
+) -> Pair:
     """Run both `rounds` times on what `prepare` makes for each round, each going first in turn.
 
     A first round that is not counted opens what has to be opened.

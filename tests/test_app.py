@@ -87,7 +87,7 @@ def test_a_signature_is_sent_with_arguments_before_its_own():
 def test_engines_of_other_distributions_are_found(monkeypatch):
     point = EntryPoint("own", "tests.interface.stores:DictStore", "settled.engines")
     monkeypatch.setattr(
-        app_module, "entry_points", lambda group, name=None: [point] if name in (None, "own") else []
+        "importlib.metadata.entry_points", lambda group, name=None: [point] if name in (None, "own") else []
     )
     assert engine_class("own://") is DictStore
     with pytest.raises(ConfigurationError, match="there are memory://, own://"):

@@ -6,7 +6,6 @@ import importlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import entry_points
 from typing import TypeAlias, cast
 
 from settled import chords
@@ -193,6 +192,8 @@ def engine_class(url: str) -> type[BaseBackend]:
     scheme = parse(url).scheme
     target = ENGINES.get(scheme)
     if target is None:
+        from importlib.metadata import entry_points  # 50 ms, and seldom needed
+
         found = entry_points(group=ENTRY_POINTS, name=scheme)
         if not found:
             known = sorted({*ENGINES, *(point.name for point in entry_points(group=ENTRY_POINTS))})

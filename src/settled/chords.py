@@ -250,7 +250,9 @@ def _may_send(backend: BaseBackend, group_id: str) -> bool:
     state = backend.call(backend.do_read_chord, group_id)
     if state is None:
         return False
-    return bool(accepts(backend.decode(state.chord.body))) or _already_dispatched(backend, state.chord.body_id)
+    return bool(accepts(backend.decode(state.chord.body))) or _already_dispatched(
+        backend, state.chord.body_id
+    )
 
 
 class Sweeper:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import builtins
 import copy
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
-from typing import Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast
 
 from settled.backends.base import BaseBackend
 from settled.backends.protocols import Application, checked_timeout
@@ -15,6 +14,9 @@ from settled.errors import ConfigurationError, EncodeError, SettledError, Timeou
 from settled.record import checked_id
 from settled.results import AnyResult, ResultBase
 from settled.states import PROPAGATE_STATES
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -304,6 +306,8 @@ class AsCompleted(Generic[T]):
                     yield from tally.strike(result)
 
     async def __aiter__(self) -> AsyncIterator[AnyResult]:
+        import asyncio
+
         deadline = _deadline(self._timeout)
         arrived: asyncio.Queue[int] = asyncio.Queue()
         futures: list[asyncio.Future[object]] = []
@@ -397,7 +401,10 @@ def _look(results: Iterable[AnyResult]) -> None:
 def _tell(result: AnyResult, arrived: asyncio.Queue[int], place: int) -> asyncio.Future[object]:
     """Have `place` put into `arrived` once the handle is ready; cancel what is returned to let go of it."""
     if isinstance(result, ResultSet):
-        future: asyncio.Future[object] = asyncio.ensure_future(gather(*result, return_exceptions=True))
+        from asyncio import ensure_future
+
+        gathering = ensure_future(gather(*result, return_exceptions=True))
+        future = cast("asyncio.Future[object]", gathering)
     else:
         future = cast("asyncio.Future[object]", result.future())
 
@@ -424,6 +431,8 @@ async def gather(*results: AnyResult, return_exceptions: bool = False) -> list[o
 
     With `return_exceptions` failures are returned in their place instead.
     """
+
+    import asyncio
 
     async def value(result: AnyResult) -> object:
         return await result

@@ -6,7 +6,6 @@ is asked of the store before somebody asks the handle.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -22,6 +21,8 @@ from settled.states import FAILURE, PENDING, PROPAGATE_STATES, READY_STATES, SUC
 from settled.waiting import Answer
 
 if TYPE_CHECKING:
+    import asyncio
+
     from settled.groups import ResultSet
 
 log = logging.getLogger("settled.results")
@@ -78,7 +79,9 @@ class ResultBase(Generic[T]):
         A ready record is kept by the handle; why there is none is said by `get`.
         """
         if self._meta is not None:
-            held: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            from asyncio import get_running_loop
+
+            held: asyncio.Future[Answer] = get_running_loop().create_future()
             held.set_result(self._meta)
             return held
         future = self.backend.watcher.future(self.id)

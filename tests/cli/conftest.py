@@ -27,6 +27,9 @@ def echo(text):
     print("said in a worker", text)
     return text
 
+def same(text):
+    return text
+
 def even(text):
     if int(text) % 2:
         raise ValueError(f"{text} is odd")

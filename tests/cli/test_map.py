@@ -85,6 +85,24 @@ def test_a_text_that_is_no_single_cell_is_shown_as_json(settled, folder):
     assert ran.stdout == 'a b c\t"a\\tb\\nc"\n'
 
 
+def test_text_that_the_output_cannot_hold_is_escaped(settled):
+    ran = settled("map", "calls:same", "é", "a\udcffb", PYTHONIOENCODING="ascii")
+    assert ran.stdout == '\\xe9\t\\xe9\na\\udcffb\t"a\\udcffb"\n'
+    as_json = settled("map", "calls:same", "a\udcffb", "--json").stdout
+    assert json.loads(as_json)["value"] == "a\udcffb"
+
+
+def test_an_output_that_is_full_is_one_line_and_loses_nothing(start, settled):
+    with open("/dev/full", "w") as full:
+        ran = start("map", "calls:counted", "2", stdout=full)
+        said = ran.stderr.read()
+    assert said == "settled map: [Errno 28] No space left on device\n"
+    assert ran.wait(60) == 2
+    assert settled("map", "calls:counted", "2").stdout == "2\t2\n"
+    with open("ran") as log:
+        assert log.read() == "2\n"
+
+
 def test_many_failures_are_listed_in_part(settled):
     ran = settled("map", "calls:even", *map(str, range(1, 41, 2)))
     assert ran.stderr.count("is odd") == 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 
+import msgspec
 import pytest
 
 import settled
@@ -184,3 +185,56 @@ def test_an_app_that_sends_tasks_of_its_own_still_does(url):
         )
         assert sent == [("their.task", ([1],), "their-body")]
     app.backend.close()
+
+
+@pytest.mark.parametrize("state", ["STARTED", "RETRY", "PENDING"])
+def test_a_body_whose_program_died_is_done_again(url, tmp_path, state):
+    bodies = str(tmp_path / "bodies")
+    chord = [call(work.double, 1)], call(count_and_sum(bodies))
+    with Executor(lambda: ThreadPoolExecutor(1), url) as executor:
+        body = executor.chord(*chord)
+        assert body.result(20) == 2
+        executor.backend.forget(body.id)  # the barrier is done and stays so
+        executor.backend.store_result(body.id, None if state != "RETRY" else ValueError(), state)
+    with Executor(lambda: ThreadPoolExecutor(1), url) as executor:
+        assert executor.chord(*chord).result(20) == 2
+    assert len(work.runs(bodies)) == 2
+
+
+def test_a_chord_on_an_engine_that_cannot_count(tmp_path):
+    from settled.backends.memory import MemoryBackend
+
+    class Uncounted(MemoryBackend):
+        capabilities = msgspec.structs.replace(MemoryBackend.capabilities, chords=False, leases=False)
+
+    app = settled.App("memory://")
+    with Executor(lambda: ThreadPoolExecutor(2), Uncounted(app)) as executor:
+        assert executor.chord([call(work.double, 1)], call(work.total)).result(20) == 2
+        failing = executor.chord([call(work.fail, 1)], call(work.total))
+        with pytest.raises(ChordError):
+            failing.result(20)
+
+
+def test_a_body_that_fails_by_itself_is_a_stored_failure(url, log):
+    for retries in (0, 0, 1):
+        with Executor(lambda: ThreadPoolExecutor(1), url, backoff=work.no_pause) as executor:
+
+            def body(values):
+                work.logged(log, "body")
+                raise LookupError("mine")
+
+            with pytest.raises(LookupError, match="mine"):
+                executor.chord([call(work.double, 1)], call(body, key="body", retries=retries)).result(20)
+    assert len(work.runs(log)) == 3
+
+
+def test_a_member_that_somebody_else_runs_is_waited_for(url, log):
+    with settled.connect(url) as backend, Executor(lambda: ThreadPoolExecutor(1), url, lease=0.5) as executor:
+        backend.do_lease(["theirs"], "somebody", 100.0)
+        body = executor.chord(
+            [call(work.double, 1), call(work.logged, log, 5, key="theirs")], call(work.total)
+        )
+        assert body.parent.results[0].result(20) == 2
+        backend.mark_as_done("theirs", 40)
+        assert body.result(20) == 42
+    assert work.runs(log) == []

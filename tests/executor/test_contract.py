@@ -262,3 +262,48 @@ def test_ten_thousand_calls_in_flight_need_no_threads(gate):
 def test_what_cannot_work_is_refused_by_name(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_given_pool_that_is_shut_down_refuses_as_it_does():
+    pool = ThreadPoolExecutor(1)
+    pool.shutdown()
+    with Executor(pool, "memory://") as executor:
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            executor.submit(work.double, 1)
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            executor.submit(work.double, 1)
+
+
+def test_what_the_owner_of_the_pool_cancels_is_cancelled_and_left(gate):
+    pool = ThreadPoolExecutor(1)
+    with Executor(pool, "memory://") as executor:
+        running = executor.submit(work.pass_gate, gate)
+        queued = executor.submit(work.double, 1)
+        pool.shutdown(wait=False, cancel_futures=True)
+        with pytest.raises(CancelledError):
+            queued.result(20)
+        assert queued.state == "PENDING"
+        work.open_gate(gate)
+        assert running.result(20) == "open"
+
+
+def test_leaving_a_map_leaves_what_has_not_started_undone(url, gate, log):
+    with Executor(lambda: ThreadPoolExecutor(1), url) as executor:
+        values = executor.map(work.announce_and_pass, [log] * 3, [gate] * 3, [1, 2, 3], timeout=20)
+        work.open_gate(gate)
+        assert next(values) == 1
+        values.close()
+        left = values.handles[2]
+        assert left.cancelled()
+        assert left.state == "PENDING"
+        if not values.handles[1].cancelled():
+            work.open_gate(gate)
+
+
+def test_a_record_that_cannot_be_read_fails_its_own_call_alone(threads):
+    from settled.record import Settle
+
+    threads.backend.do_settle(Settle("damaged", "SUCCESS", b"\x00nothing"))
+    with pytest.raises(settled.errors.DecodeError, match="damaged"):
+        threads.submit(work.double, 1, key="damaged").result(20)
+    assert threads.submit(work.double, 1).result(20) == 2

@@ -33,7 +33,7 @@ def test_a_huge_value_crosses(processes):
 @pytest.mark.parametrize("fn", [lambda x: 1, work.Scaler(threading.Lock())], ids=["lambda", "argument"])
 def test_what_cannot_be_pickled_fails_by_name_and_hangs_nothing(processes, fn):
     handle = processes.submit(fn, 1, key="call")
-    with pytest.raises(ConfigurationError, match="(lambda|Scaler).* top level of a module"):
+    with pytest.raises(ConfigurationError, match=r"(lambda|Scaler).* top level of a module"):
         handle.result(30)
     assert handle.state == "FAILURE"
     assert processes.submit(work.double, 1).result(30) == 2

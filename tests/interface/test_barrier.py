@@ -192,6 +192,7 @@ def test_a_failure_that_gave_way_before_the_body_failed_does_not_fail_it(backend
     request = part("a", attempt=0)
     backend.do_settle(backend._write("a", KeyError("lost"), "FAILURE", None, request, None))
     backend.mark_as_done("a", "second try", part("a", attempt=1))
+    assert chords.header_results(backend, backend.chord_state("g")) is None
     assert not chords.dispatch(backend, "g", Claim("a token", 10.0))
     assert (sent.bodies, backend.get_state("body")) == ([], "PENDING")
     settle(backend, "b")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-
 from typing import TypeAlias
 
 from settled.record import Meta

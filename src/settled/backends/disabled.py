@@ -25,7 +25,10 @@ class DisabledBackend(BaseBackend):
             "No result backend is configured: set result_backend, for example to 'sqlite:///results.db'"
         )
 
-    watcher = property(_is_disabled)
+    @property
+    def watcher(self) -> NoReturn:
+        self._is_disabled()
+
     wait_for = wait_meta = get_many = _is_disabled
     get_state = get_status = get_result = get_traceback = get_children = _is_disabled
     get_task_meta = reload_task_result = presence = read_many = _is_disabled

@@ -55,6 +55,7 @@ class KeyValueStoreBackend(KeyValueBarrier, BaseBackend):
         lists = cls.keys is not KeyValueStoreBackend.keys
         expires = cls.expire is not KeyValueStoreBackend.expire
         cls.stamps_expiry = not expires
+        cls.stamps_writes = lists
         key_t = cls.__dict__.get("key_t")
         if isinstance(key_t, FunctionType) and len(signature(key_t).parameters) == 1:
             # Published engines say `key_t = bytes_to_str`: a plain function, and no method.
@@ -325,12 +326,13 @@ def row_of(task_id: str, meta: Mapping[str, object], size: int) -> Row:
     text = {name: None if meta.get(name) is None else str(meta[name]) for name in _COLUMNS}
     attempt, expires = meta.get("attempt"), meta.get("expires_at")
     done = _seconds(meta.get("date_done"))
+    updated = meta.get("updated_at")
     return Row(
         task_id,
         str(meta["status"]),
         **text,
         attempt=attempt if isinstance(attempt, int) else 0,
-        created=done or 0.0,
+        created=updated if isinstance(updated, float) else done or 0.0,
         started=None,
         done=done,
         expires=expires if isinstance(expires, float) else None,

@@ -18,7 +18,6 @@ from settled.backends.reading import Reader
 from settled.errors import ConfigurationError, EncodeError, TaskRevokedError
 from settled.record import Claim, Meta, Part, Settle, Settled, checked_id
 
-
 _PLAIN = (dict, str, list, int, float, tuple, NoneType)  # to be told at once: no result handles
 
 
@@ -35,6 +34,9 @@ class Writer(Reader):
 
     stamps_expiry: bool = False
     """Records carry their own expiry, `expires_at` in UTC seconds, because the store has no place for it."""
+
+    stamps_writes: bool = False
+    """The record itself says when it was written, for a store that lists records but keeps no times."""
 
     # -- writing states ----------------------------------------------------------------------
 
@@ -149,6 +151,8 @@ class Writer(Reader):
             expires = self.expires_of(status)
         if expires and self.stamps_expiry:
             meta["expires_at"] = self.clock() + expires
+        if self.stamps_writes:
+            meta["updated_at"] = self.clock()
         if request is None:
             return Settle(task_id, status, self.encode(meta), 0, expires or None)
         return self._write_for(request, meta, task_id, status, expires, ready)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from settled.cli.parser import parse
 from settled.cli.text import one_line
@@ -22,16 +23,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     124 a timeout passed, 130 interrupted. Exits by itself for `--help`, `--version` and a wrong line.
     """
     arguments = parse(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a value must not end the listing of the others
     try:
         status: int = arguments.run(arguments)
         sys.stdout.flush()
     except SettledError as exc:
-        print(f"{arguments.prog}: {one_line(exc)}", file=sys.stderr)
-        return WRONG
+        return _wrong(arguments.prog, exc)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. What is still buffered must not raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read our output has seen enough
+        _drop_output()
         return PIPE_CLOSED
+    except OSError as exc:
+        _drop_output()
+        return _wrong(arguments.prog, exc)
     return status
+
+
+def _wrong(prog: str, error: Exception) -> int:
+    print(f"{prog}: {one_line(error)}", file=sys.stderr)
+    return WRONG
+
+
+def _drop_output() -> None:
+    """What is still buffered must not raise again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -18,7 +18,8 @@ TIMED_OUT = 124
 
 def run(arguments: Namespace) -> int:
     """Print each as it is ready. Status 0 if all succeeded, 1 if one did not, 124 after the timeout."""
-    deadline = None if arguments.timeout is None else time.monotonic() + arguments.timeout
+    timeout: float | None = arguments.timeout
+    deadline = None if timeout is None else time.monotonic() + timeout
     failed = 0
     with store.opened(arguments.backend) as backend:
         waiting = dict.fromkeys(store.find_id(backend, typed) for typed in arguments.ids)
@@ -28,7 +29,7 @@ def run(arguments: Namespace) -> int:
                 del waiting[task_id]
                 failed += not _told(task_id, answer)
         except TimeoutError:
-            return _missed(list(waiting), arguments.timeout)
+            return _missed(list(waiting), timeout or 0.0)
     return 1 if failed else 0
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-
-import msgspec
 
 SHORT_ID = 12
 
@@ -84,12 +83,15 @@ def clip_left(text: str, width: int) -> str:
 
 
 def reason(meta: Mapping[str, object]) -> str:
-    """Why a task failed: the last line of its traceback, or what the record says of the exception."""
-    lines = str(meta.get("traceback") or "").splitlines()
-    for line in reversed(lines):
-        if line and not line[0].isspace() and not line.startswith("+"):
-            return one_line(line)
+    """Why a task failed: its traceback's last line (before notes), or what the record says of the error."""
     error = meta.get("result")
+    lines = [line for line in str(meta.get("traceback") or "").splitlines() if line[:1].strip("+ ")]
+    named = str(error.get("exc_type")) if isinstance(error, Mapping) else ""
+    for line in reversed(lines):
+        if line.partition(":")[0].rpartition(".")[2] == named:
+            return one_line(line)
+    if lines:
+        return one_line(lines[-1])
     if isinstance(error, Mapping):
         shown = error.get("exc_message")
         parts = shown if isinstance(shown, (list, tuple)) else [shown]
@@ -122,5 +124,5 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def json_line(fields: Mapping[str, object]) -> str:
-    """One JSON object on one line; what JSON cannot hold is shown as its repr."""
-    return msgspec.json.encode(fields, enc_hook=repr).decode()
+    """One JSON object on one line, in ASCII; what JSON cannot hold is shown as text."""
+    return json.dumps(fields, default=str, separators=(",", ":"))

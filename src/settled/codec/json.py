@@ -19,6 +19,7 @@ _INFINITY: Final = float("inf")
 _ATOMS: Final = frozenset({str, int, bool, type(None)})
 _CONTAINERS: Final = frozenset({dict, list, tuple})
 _TAG_MARK: Final = b"__type__"
+_TAG_TEXT: Final = "__type__"
 
 _fast_encode = msgspec.json.Encoder().encode
 _fast_decode = msgspec.json.Decoder().decode
@@ -92,3 +93,13 @@ def loads(payload: bytes) -> object:
         return _exact_decode(payload.decode("utf-8"))
     except (ValueError, RecursionError) as exc:
         raise DecodeError(f"damaged json payload of {len(payload):,} bytes: {exc}") from exc
+
+
+def loads_text(payload: str) -> object:
+    """`loads` of the UTF-8 of `payload`, without making it where it is not needed."""
+    if _TAG_TEXT not in payload:
+        try:
+            return _fast_decode(payload)
+        except (msgspec.DecodeError, UnicodeError, RecursionError):
+            pass
+    return loads(payload.encode("utf-8", "surrogatepass"))

@@ -21,6 +21,7 @@ from settled.executor.handles import Handle
 from settled.executor.intake import Intake
 from settled.executor.mapped import Mapped
 from settled.executor.pool import Pool
+from settled.executor.register import Register
 from settled.executor.tasks import Rules, Store
 from settled.groups import GroupResult
 from settled.record import FailurePolicy
@@ -80,8 +81,11 @@ class Executor(concurrent.futures.Executor):
         self._pool = Pool(inner, self.backend.capabilities.shared)
         token = f"{os.getpid()}-{os.urandom(8).hex()}"
         self._rules = Rules(Store(self.backend), token, float(lease), backoff, self._pool.owned)
-        self._flights = Flights(self.backend, self._pool, self._rules)
-        self._intake = Intake(self.backend, self._flights, self._rules, checked_retries(retries), idempotent)
+        self._register = Register()
+        self._flights = Flights(self.backend, self._pool, self._rules, self._register)
+        self._intake = Intake(
+            self.backend, self._register, self._flights, self._rules, checked_retries(retries), idempotent
+        )
         self._closed = False
 
     # -- submitting --------------------------------------------------------------------------
@@ -198,12 +202,12 @@ class Executor(concurrent.futures.Executor):
         if cancel_futures:
             self._flights.abandon_all()
         if wait:
-            self._flights.wait()
+            self._register.wait()
             self._pool.shutdown(wait=True)
             if self._owned:
                 self.backend.close()
         else:
-            self._flights.when_empty(lambda: self._pool.shutdown(wait=False))
+            self._register.when_empty(lambda: self._pool.shutdown(wait=False))
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import threading
-from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 
@@ -24,6 +22,7 @@ from settled.executor.handles import Handle
 from settled.executor.mending import Mender
 from settled.executor.parking import Parking
 from settled.executor.pool import Pool
+from settled.executor.register import Register
 from settled.executor.tasks import Rules, Task
 from settled.executor.worker import BUSY, INTERRUPTED, LEFT, run, worker_name
 from settled.record import Meta, is_ready
@@ -41,67 +40,42 @@ class Flights:
     `end`: with a ready record, with an error that says why there will be none here, or cancelled.
     """
 
-    def __init__(self, backend: BaseBackend, pool: Pool, rules: Rules) -> None:
+    def __init__(self, backend: BaseBackend, pool: Pool, rules: Rules, register: Register) -> None:
         self._backend = backend
         self._pool = pool
-        self._changed = threading.Condition(threading.Lock())
-        self._flights: dict[str, Flight] = {}
+        self._register = register
         self._mender = Mender(backend, pool, self)
         self._parking = Parking(backend, rules, self.start)
-        self._when_empty: Callable[[], None] | None = None
 
     # -- in ------------------------------------------------------------------------------------
-
-    def join(self, handle: Handle[object]) -> bool:
-        """Have `handle` told of a call that is under way under its id. False if there is none."""
-        with self._changed:
-            flight = self._flights.get(handle.id)
-            if flight is None or flight.ended:
-                return False
-            flight.handles.append(handle)
-            handle.attend(flight)
-            return True
 
     def enter(self, task: Task, handle: Handle[object]) -> None:
         """Hand a call to the pool, unless one is under way under its id, which `handle` then joins.
 
         Raises what `submit` raises of a pool that was shut down.
         """
-        flight = self._enlist(task, handle, parked=False)
-        if flight is None:
+        flight = Flight(self, task, handle, parked=False)
+        if not self._register.add(flight):
             return
         task.timed_out = partial(self._resolve, flight)
         try:
             self._hand_over(flight)
-        except RuntimeError:
-            self._remove(flight)
+        except RuntimeError as exc:
+            self.end(flight, error=exc)  # of which a handle that has joined is told
             raise
 
     def enter_parked(self, task: Task, handle: Handle[object]) -> Flight | None:
         """A call whose `start` comes later, if it is not settled elsewhere; None if one is under way."""
-        flight = self._enlist(task, handle, parked=True)
-        if flight is not None:
-            self._watch(flight)
-        return flight
-
-    def _enlist(self, task: Task, handle: Handle[object], parked: bool) -> Flight | None:
-        flight = Flight(self, task, handle, parked)
-        with self._changed:
-            other = self._flights.get(task.task_id)
-            if other is None or other.ended:
-                self._flights[task.task_id] = flight
-                handle.attend(flight)
-                return flight
-            other.handles.append(handle)
-            handle.attend(other)
+        flight = Flight(self, task, handle, parked=True)
+        if not self._register.add(flight):
             return None
+        self._watch(flight)
+        return flight
 
     def start(self, flight: Flight) -> None:
         """Hand a parked flight to the pool. Nothing happens if it is there, or has ended."""
-        with self._changed:
-            if not flight.parked or flight.ended:
-                return
-            flight.parked = False
+        if not self._register.unpark(flight):
+            return
         self._unwatch(flight)
         self._parking.remove(flight)
         self.again(flight)
@@ -154,8 +128,7 @@ class Flights:
 
     def _report(self, flight: Flight, report: str) -> None:
         if report == BUSY:
-            with self._changed:
-                flight.inner, flight.parked = None, True
+            flight.inner, flight.parked = None, True
             self._parking.add(flight)
             if flight.task.floor == 0:  # else the record that is to be replaced would be told
                 self._watch(flight)
@@ -232,16 +205,15 @@ class Flights:
 
     def cancel(self, flight: Flight, handle: Handle[object]) -> bool:
         """See `Handle.cancel`."""
-        with self._changed:
-            shared = flight.others(handle)
-            inner, parked = flight.inner, flight.parked
-            flight.cancelling = None if shared or parked else handle
-        if shared:
+        inner = flight.inner
+        if flight.others(handle):
             return handle.drop()
-        if parked:
+        if flight.parked:
             self.end(flight)
-        elif inner is None or not inner.cancel():  # which comes to `_dropped`
-            flight.cancelling = None
+        elif inner is not None:
+            flight.cancelling = handle
+            if not inner.cancel():  # which comes to `_dropped`
+                flight.cancelling = None
         return handle.cancelled()
 
     def _dropped(self, flight: Flight) -> None:
@@ -259,8 +231,7 @@ class Flights:
 
     def abandon(self, handle: Handle[object]) -> None:
         """Cancel without a trace in the store: what has not started is left for another time."""
-        with self._changed:
-            flight = self._flights.get(handle.id)
+        flight = self._register.get(handle.id)
         if flight is not None and flight.others(handle):
             handle.drop()
         elif flight is not None:
@@ -268,9 +239,7 @@ class Flights:
 
     def abandon_all(self) -> None:
         """Abandon every call that has not started."""
-        with self._changed:
-            flights = list(self._flights.values())
-        for flight in reversed(flights):
+        for flight in reversed(self._register.all()):
             self._abandon(flight)
 
     def _abandon(self, flight: Flight) -> None:
@@ -280,25 +249,10 @@ class Flights:
         elif inner is not None:
             inner.cancel()
 
-    def wait(self) -> None:
-        """Until no call is under way."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._flights)
-
-    def when_empty(self, then: Callable[[], None]) -> None:
-        """Call `then` once no call is under way: now, or in the thread that ends the last one."""
-        with self._changed:
-            self._when_empty = then
-            empty = not self._flights
-        if empty:
-            then()
-
     def end(self, flight: Flight, meta: Meta | None = None, *, error: BaseException | None = None) -> None:
         """Tell the handles: the record, or the error, or that they are cancelled. Later calls do nothing."""
-        with self._changed:
-            if flight.ended:
-                return
-            flight.ended = True  # no handle joins any more
+        if not self._register.end(flight):
+            return
         if meta is not None:
             value = self._backend.result_of(meta)
             for handle in flight.handles:
@@ -310,21 +264,9 @@ class Flights:
                 handle.fail(error)
         self._unwatch(flight)
         self._parking.remove(flight)
-        self._remove(flight)
+        self._register.remove(flight)
 
     def _unwatch(self, flight: Flight) -> None:
         waiter, flight.waiter = flight.waiter, None
         if waiter is not None:
             self._backend.watcher.discard(waiter)
-
-    def _remove(self, flight: Flight) -> None:
-        with self._changed:
-            flight.ended = True
-            if self._flights.get(flight.task.task_id) is flight:
-                del self._flights[flight.task.task_id]
-            empty = not self._flights
-            if empty:
-                self._changed.notify_all()
-            then = self._when_empty if empty else None
-        if then is not None:
-            then()

@@ -11,6 +11,7 @@ from settled.executor.attempts import floor_of, is_finished
 from settled.executor.calls import Call
 from settled.executor.flights import Flights
 from settled.executor.handles import Handle
+from settled.executor.register import Register
 from settled.executor.tasks import Rules, Task
 from settled.record import Gone, Meta, is_ready
 from settled.states import PENDING
@@ -39,10 +40,17 @@ class Intake:
     """Turns calls into handles: of what is stored, of what is under way, and of what then is."""
 
     def __init__(
-        self, backend: BaseBackend, flights: Flights, rules: Rules, retries: int, idempotent: bool
+        self,
+        backend: BaseBackend,
+        register: Register,
+        flights: Flights,
+        rules: Rules,
+        retries: int,
+        idempotent: bool,
     ) -> None:
         self.backend = backend
         self.flights = flights
+        self._register = register
         self._rules = rules
         self._retries = retries
         self._idempotent = idempotent
@@ -95,7 +103,7 @@ class Intake:
             handle.fail(found)
         elif isinstance(found, Mapping) and is_finished(found, self.retries(call)):
             handle.settle(found, self.backend.result_of(found))
-        elif not self.flights.join(handle):
+        elif not self._register.join(handle):
             task = self.task(handle.id, call, group_id, place if group_id is not None else None)
             if isinstance(found, Mapping):
                 task.floor = floor_of(found)

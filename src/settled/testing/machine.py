@@ -102,6 +102,9 @@ class Machine(RuleBasedStateMachine):
     ) -> None:
         members = tuple(map(self._id, header))
         chord = Chord(self._id(group), members, b"{}", self._id(f"body-{group}"), policy)
+        if group in self.model.chords:
+            # Whether opening again recounts is not said.
+            self.count_parts(group, None, None, 0.0)
         opened = self.backend.do_open_chord(chord, self._claim(token, lease))
         assert opened == self.model.open(group, header, policy.value, token, lease)
 

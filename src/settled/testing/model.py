@@ -127,7 +127,7 @@ class Model:
         new = [each for each in dict.fromkeys(members) if each not in chord.members]
         chord.members += new
         chord.parts += [None] * len(new)
-        self.count(group_id, new, None, 0.0)
+        self.count(group_id, members, None, 0.0)
         return len(chord.members)
 
     def count(self, group_id: str, task_ids: list[str] | None, token: str | None, lease: float) -> bool:

@@ -138,6 +138,8 @@ class Store:
             meta["attempt"] = attempt
         if expires is not None and self.backend.stamps_expiry:
             meta["expires_at"] = self.clock() + expires
+        if self.backend.stamps_writes:
+            meta["updated_at"] = self.clock()
         payload = json.dumps(meta).encode()
         return Settle(task_id, state, payload, attempt, expires, part, claim, **columns)
 

@@ -27,27 +27,25 @@ class Checkpoints:
 
     def __init__(self, writer: apsw.Connection) -> None:
         self._db = writer
-        self._pages = 0
         self._due = LOG_PAGES
-        writer.set_wal_hook(self._committed)
-
-    def _committed(self, db: apsw.Connection, name: str, pages: int) -> int:
-        self._pages = pages
-        return apsw.SQLITE_OK
+        writer.wal_autocheckpoint(0)
 
     def keep(self) -> None:
         """Make a checkpoint if one is due. What was written stands whether that succeeds or not."""
-        if self._pages < self._due:
-            return
-        self._due = self._pages + AGAIN_PAGES
+        pages, _ = self._db.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_NOOP)  # only asks
+        if pages < LOG_PAGES:
+            self._due = LOG_PAGES
+        elif pages >= self._due:
+            self._due = pages + AGAIN_PAGES
+            self._copy()
+
+    def _copy(self) -> None:
         try:
             self._db.set_busy_timeout(READERS_TIMEOUT)
             self._db.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_RESTART)
-            self._due = LOG_PAGES
         except apsw.BusyError:
             pass  # another process makes one, or a reader is in its way: later, then
         except apsw.Error:
             log.exception("the write-ahead log could not be copied into the file; what it holds is not lost")
         finally:
-            self._pages = 0
             self._db.set_busy_timeout(0)

@@ -18,29 +18,53 @@ def cleanup(store: Store, limit: int, now: float) -> int:
 
     Takes no lock when there is nothing to do.
     """
-    if not store.read(_anything, now):
-        return 0
-    expired = store.write(_expire, limit, now)
-    if expired < limit:
-        for name in ("tombstones", "groups", "leases"):
+    expired = 0
+    for block in store.read(_blocks, now):
+        more = True
+        while more and expired < limit:
+            fresh, more = store.write(_expire, block, limit - expired, now)
+            expired += fresh
+        if expired >= limit:
+            return expired
+    if store.read(_anything, now):
+        for name in ("groups", "leases"):
             _drop(store, name, now, limit)
         for name in ("parts", "bodies", "chords"):
             _drop(store, name, now - TOMBSTONE_LIFE, limit)
     return expired
 
 
+def _blocks(db: apsw.Connection, now: float) -> list[int]:
+    return [block for (block,) in fetch(db, SQL["blocks"], (now,))]
+
+
 def _anything(db: apsw.Connection, now: float) -> bool:
     return bool(fetch(db, SQL["anything"], (now, now - TOMBSTONE_LIFE))[0][0])
 
 
-def _expire(db: apsw.Connection, limit: int, now: float) -> int:
-    """Turn expired records into tombstones, their open places in chords counted first."""
-    rows = fetch(db, SQL["expired"], (now, limit))
-    if rows:
-        chords.count_expired(db, [task_id for _, task_id in rows], now)
-        seqs = msgspec.json.encode([seq for seq, _ in rows]).decode()
-        db.execute(SQL["expire"], (now + TOMBSTONE_LIFE, seqs))
-    return len(rows)
+def _expire(db: apsw.Connection, block: int, limit: int, now: float) -> tuple[int, bool]:
+    """Turn a block's expired records into tombstones and bury old ones, at most `limit` of both.
+
+    How many records that were, and whether there may be more. Open places in chords are counted first.
+    """
+    rows = fetch(db, SQL["expired"], (block, now, limit))
+    fresh = [(seq, task_id) for seq, task_id, is_record in rows if is_record]
+    old = [seq for seq, _, is_record in rows if not is_record]
+    if fresh:
+        chords.count_expired(db, [task_id for _, task_id in fresh], now)
+        db.execute(SQL["expire"], (now + TOMBSTONE_LIFE, _as_json([seq for seq, _ in fresh])))
+    if old:
+        db.execute(SQL["bury"], (_as_json(old),))
+        db.execute(SQL["stay"], (now + TOMBSTONE_LIFE, _as_json(old)))
+    if len(rows) == limit:
+        return len(fresh), True
+    db.execute(SQL["look_no_more"], (block,))
+    db.execute(SQL["look_again"], (block,))
+    return len(fresh), False
+
+
+def _as_json(seqs: list[int]) -> str:
+    return msgspec.json.encode(seqs).decode()
 
 
 def _drop(store: Store, name: str, before: float, limit: int) -> None:

@@ -181,13 +181,17 @@ def a_cleanup_works_in_batches(store: Store) -> None:
 
 @check("cleanup")
 def a_cleanup_deletes_groups(store: Store) -> None:
-    """The cleanup of expired records takes expired groups with it."""
-    store.backend.do_write_group("old", b"{}", 10.0)
-    store.backend.do_write_group("young", b"{}", 1000.0)
+    """The cleanup deletes expired groups from the store, and no others."""
+    backend = store.open(result_expires=10.0)
+    members = [store.app.AsyncResult("task")]
+    backend.save_group("old", store.app.GroupResult("old", members))  # type: ignore[arg-type]
+    backend.expires = 1000.0
+    backend.save_group("young", store.app.GroupResult("young", members))  # type: ignore[arg-type]
     store.advance(20.0)
-    store.backend.cleanup()
-    assert store.backend.do_read_group("old") is None
-    assert store.backend.do_read_group("young") is not None
+    backend.cleanup()
+    store.advance(-20.0)  # what was only hidden would be seen again
+    assert backend.do_read_group("old") is None
+    assert backend.do_read_group("young") is not None
 
 
 @check("cleanup", "chords")

@@ -41,7 +41,7 @@ def _raw_json(store: Store, task_id: str) -> dict[str, object]:
 
 def _celerys(meta: dict[str, object]) -> list[str]:
     """The record's keys but for ours, which Celery ignores."""
-    return [key for key in meta if key not in ("attempt", "expires_at")]
+    return [key for key in meta if key not in ("attempt", "expires_at", "updated_at")]
 
 
 @check("wire")
