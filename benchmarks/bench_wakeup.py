@@ -1,4 +1,4 @@
-"""From `store_result` returned to the waiter running, in one process and across two; and what waiting costs."""
+"""From `store_result` returned to the waiter running, within a process and across; what waiting costs."""
 
 from __future__ import annotations
 

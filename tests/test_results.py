@@ -652,7 +652,7 @@ def test_as_completed_times_out_and_lets_go(app, backend):
     for timeout in (0, 0.01):
         arriving = iter(as_completed([app.AsyncResult("a"), app.AsyncResult("b")], timeout))
         assert next(arriving).id == "a"
-        with pytest.raises(TimeoutError, match="1 tasks were not ready"):
+        with pytest.raises(TimeoutError, match="1 results were not ready"):
             next(arriving)
         assert backend.watcher.waiting == 0
 

@@ -6,15 +6,17 @@ import importlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from settled import chords
 from settled.backends.base import BaseBackend
 from settled.errors import ConfigurationError
-from settled.groups import GroupResult
 from settled.record import FailurePolicy
 from settled.results import AnyResult, AsyncResult
 from settled.url import parse
+
+if TYPE_CHECKING:
+    from settled.groups import GroupResult
 
 DEFAULT_URL = "sqlite:///settled.db"
 
@@ -124,6 +126,8 @@ class App:
         self, id: str, results: Iterable[AnyResult] = (), parent: AnyResult | None = None
     ) -> GroupResult:
         """A handle on a group; see `GroupResult.restore` for one that was saved."""
+        from settled.groups import GroupResult  # loads asyncio: 30 ms that not every program needs
+
         return GroupResult(id, results, parent, self)
 
     def __deepcopy__(self, memo: object) -> App:

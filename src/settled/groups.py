@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 import copy
+import queue
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
-from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterable, Iterator
+from typing import Generic, Self, TypeVar, cast
 
 from settled.backends.base import BaseBackend
 from settled.backends.protocols import Application, checked_timeout
@@ -14,9 +17,6 @@ from settled.errors import ConfigurationError, EncodeError, SettledError, Timeou
 from settled.record import checked_id
 from settled.results import AnyResult, ResultBase
 from settled.states import PROPAGATE_STATES
-
-if TYPE_CHECKING:
-    import asyncio
 
 T = TypeVar("T")
 
@@ -298,16 +298,36 @@ class AsCompleted(Generic[T]):
         deadline = _deadline(self._timeout)
         tally = _Tally(self._results)
         yield from tally.complete()
-        for backend, by_id in tally.wanted.items():
-            for task_id, answer in backend.watcher.each(list(by_id), _left(deadline)):
-                for result in by_id[task_id]:
-                    if not isinstance(answer, SettledError):
-                        result.keep(backend.outcome_meta(answer))
-                    yield from tally.strike(result)
+        arrived: queue.SimpleQueue[ResultBase[object]] = queue.SimpleQueue()
+        missing = {id(task): task for task in tally.missing}
+        _look(missing.values())
+        letting_go = [task.when_told(arrived.put) for task in missing.values()]
+        try:
+            while missing:
+                for task in self._next(arrived, missing.values(), _left(deadline)):
+                    if missing.pop(id(task), None) is not None:
+                        yield from tally.strike(task)
+        finally:
+            for let_go in letting_go:
+                let_go()
+
+    def _next(
+        self,
+        arrived: queue.SimpleQueue[ResultBase[object]],
+        missing: Collection[ResultBase[object]],
+        left: float | None,
+    ) -> list[ResultBase[object]]:
+        """The next task to arrive; TimeoutError if a last look after `left` seconds finds none either."""
+        try:
+            return [arrived.get(timeout=None if left is None else min(left, threading.TIMEOUT_MAX))]
+        except queue.Empty:
+            _look(missing)
+        late = [task for task in missing if not task.wanted]
+        if not late:
+            raise TimeoutError(f"{len(missing)} results were not ready within {self._timeout} s")
+        return late
 
     async def __aiter__(self) -> AsyncIterator[AnyResult]:
-        import asyncio
-
         deadline = _deadline(self._timeout)
         arrived: asyncio.Queue[int] = asyncio.Queue()
         futures: list[asyncio.Future[object]] = []
@@ -344,7 +364,7 @@ class _Tally:
         self._results = results
         # Asked once: a handle may be told its record by somebody else at any moment.
         missing = {id(task): task for task in _tasks(results) if task.wanted}
-        self.wanted = _by_backend(missing.values())
+        self.missing = list(missing.values())
         self._open: list[int] = []
         self._places: dict[int, list[int]] = {}
         for place, result in enumerate(results):
@@ -374,19 +394,12 @@ def _tasks(results: Iterable[AnyResult]) -> Iterator[ResultBase[object]]:
             yield result
 
 
-def _by_backend(
-    tasks: Iterable[ResultBase[object]],
-) -> dict[BaseBackend, dict[str, list[ResultBase[object]]]]:
-    """These handles by backend and task id."""
-    wanted: dict[BaseBackend, dict[str, list[ResultBase[object]]]] = {}
-    for task in tasks:
-        wanted.setdefault(task.backend, {}).setdefault(task.id, []).append(task)
-    return wanted
-
-
 def _wanted(results: Iterable[AnyResult]) -> dict[BaseBackend, dict[str, list[ResultBase[object]]]]:
     """The handles whose record is still to be read, each once, by backend and task id."""
-    return _by_backend({id(task): task for task in _tasks(results) if task.wanted}.values())
+    wanted: dict[BaseBackend, dict[str, list[ResultBase[object]]]] = {}
+    for task in {id(task): task for task in _tasks(results) if task.wanted}.values():
+        wanted.setdefault(task.backend, {}).setdefault(task.id, []).append(task)
+    return wanted
 
 
 def _look(results: Iterable[AnyResult]) -> None:
@@ -401,9 +414,7 @@ def _look(results: Iterable[AnyResult]) -> None:
 def _tell(result: AnyResult, arrived: asyncio.Queue[int], place: int) -> asyncio.Future[object]:
     """Have `place` put into `arrived` once the handle is ready; cancel what is returned to let go of it."""
     if isinstance(result, ResultSet):
-        from asyncio import ensure_future
-
-        gathering = ensure_future(gather(*result, return_exceptions=True))
+        gathering = asyncio.ensure_future(gather(*result, return_exceptions=True))
         future = cast("asyncio.Future[object]", gathering)
     else:
         future = cast("asyncio.Future[object]", result.future())
@@ -431,8 +442,6 @@ async def gather(*results: AnyResult, return_exceptions: bool = False) -> list[o
 
     With `return_exceptions` failures are returned in their place instead.
     """
-
-    import asyncio
 
     async def value(result: AnyResult) -> object:
         return await result

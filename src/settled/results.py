@@ -92,6 +92,24 @@ class ResultBase(Generic[T]):
         if not future.cancelled() and not isinstance(future.result(), SettledError):
             self.keep(self.backend.outcome_meta(future.result()))
 
+    def when_told(self, tell: Callable[[ResultBase[T]], object]) -> Callable[[], object]:
+        """Have `tell(self)` called once, from any thread, when there is nothing more to wait for.
+
+        That is when the record is ready, which the handle then keeps, or when there will be none.
+        Calling what is returned lets go of it.
+        """
+        watcher = self.backend.watcher
+
+        def deliver(answer: Answer) -> None:
+            if not isinstance(answer, SettledError):
+                self.keep(self.backend.outcome_meta(answer))
+            tell(self)
+
+        if self._meta is not None:
+            tell(self)
+            return bool
+        return partial(watcher.discard, watcher.add(self.id, deliver))
+
     def then(
         self,
         callback: Callable[[ResultBase[T]], object],

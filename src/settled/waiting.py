@@ -24,7 +24,7 @@ from settled.errors import SettledError, StoreError, StoreUnavailable, TimeoutEr
 from settled.listening import Listening, Polling
 
 if TYPE_CHECKING:
-    import asyncio  # 30 ms and 10 MB: imported where it is used, for those who do without
+    import asyncio  # 30 ms and 8 MB: loaded where it is used, for programs that do without
 
 log = logging.getLogger("settled.waiting")
 

@@ -116,6 +116,15 @@ def test_a_pool_that_was_given_fails_what_it_had_and_says_how_to_go_on(url, log)
     assert work.runs(log) == ["1", "2"]
 
 
+def test_handles_that_end_without_a_record_are_completed_like_the_others(url, log):
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool, Executor(pool, url) as executor:
+        lost = [executor.submit(work.die), executor.submit(work.logged, log, 2)]
+        plain = executor.backend.app.AsyncResult("stored elsewhere")
+        executor.backend.mark_as_done(plain.id, 3)
+        assert list(settled.as_completed([plain])) == [plain]
+        assert set(settled.as_completed([*lost, plain], timeout=60)) == {*lost, plain}
+
+
 def broken_from_the_start():
     os._exit(1)
 

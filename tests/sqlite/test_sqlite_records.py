@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 
+import apsw
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -231,7 +232,30 @@ def test_no_seq_is_given_out_twice(tmp_path_factory, steps):
             now[0] += 20 * 3600
         elif step == "cleanup":
             backend.do_cleanup(10)
+        assert backend._store.read(_unlooked) == []
     backend.close()
+
+
+def _unlooked(db: apsw.Connection) -> list[tuple]:
+    """Rows that cleanup would not find in time."""
+    return db.execute(
+        "SELECT task_id FROM settled_task LEFT JOIN settled_expiry ON block = seq >> 10"
+        " WHERE expires IS NOT NULL AND (soonest IS NULL OR soonest > expires)"
+    ).fetchall()
+
+
+def test_cleanup_finds_what_expires_among_thousands_and_looks_where_it_has_to(backend, clock, raw):
+    for number in range(3000):
+        backend.do_settle(write(f"t{number}", "SUCCESS", expires=10 if number % 100 == 7 else 1000))
+    assert raw("SELECT block FROM settled_expiry") == [(0,), (1,), (2,)]
+    clock[0] += 10
+    assert [backend.do_cleanup(20), backend.do_cleanup(20), backend.do_cleanup(20)] == [20, 10, 0]
+    assert raw("SELECT count(*) FROM settled_expiry WHERE soonest <= ?", clock[0]) == [(0,)]
+    clock[0] += 1000
+    assert backend.do_cleanup(5000) == 2970
+    clock[0] += 25 * 3600
+    assert backend.do_cleanup(5000) == 0
+    assert raw("SELECT task_id FROM settled_task") == [("t2999",)]  # the highest seq stays
 
 
 def test_groups_are_written_read_replaced_and_deleted(backend):

@@ -112,6 +112,10 @@ class Handle(ResultBase[T], Future[T]):
         self.add_done_callback(told)
         return future
 
+    def when_told(self, tell: Callable[[ResultBase[T]], object]) -> Callable[[], object]:
+        self.add_done_callback(lambda _: tell(self))
+        return bool
+
     def then(
         self,
         callback: Callable[[ResultBase[T]], object],

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import reprlib
+from dataclasses import dataclass
 from typing import Final
 
-import msgspec
 
-
-class Limits(msgspec.Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Limits:
     """Bounds on the stored form of one exception and all that hangs on it.
 
     Sizes are in characters before escaping. In all: at most `max_total` plus 16 Ki for each of

@@ -63,7 +63,7 @@ class Faults:
     """Sets faults on backends, and takes them all away again."""
 
     def __init__(self) -> None:
-        self._set: list[tuple[Engine, str]] = []
+        self._set: list[tuple[object, str]] = []
         self._held: list[Held] = []
 
     # -- the faults --------------------------------------------------------------------------
@@ -133,8 +133,8 @@ class Faults:
 
         self.wrap(backend, "do_listen", fault, 1)
 
-    def count(self, backend: Engine, hook: str) -> Calls:
-        """No fault: count the calls."""
+    def count(self, target: object, name: str) -> Calls:
+        """No fault: count the calls of a hook, or of another method, that have returned."""
         calls = Calls()
 
         def fault(call: Hook, args: tuple[object, ...]) -> object:
@@ -143,7 +143,7 @@ class Faults:
             finally:
                 calls.add()
 
-        self.wrap(backend, hook, fault, None)
+        self.wrap(target, name, fault, None)
         return calls
 
     def skew(self, backend: Engine, seconds: float) -> None:
@@ -153,9 +153,9 @@ class Faults:
 
     # -- setting and lifting -----------------------------------------------------------------
 
-    def wrap(self, backend: Engine, hook: str, fault: Fault, times: int | None) -> None:
-        """Have the next `times` calls of `hook` (None: all) made by `fault(call, args)`."""
-        call: Hook = getattr(backend, hook)
+    def wrap(self, target: object, name: str, fault: Fault, times: int | None) -> None:
+        """Have the next `times` calls of `target.name` (None: all) made by `fault(call, args)`."""
+        call: Hook = getattr(target, name)
         lock = threading.Lock()
         left = times
 
@@ -166,15 +166,15 @@ class Faults:
                 left = None if left is None else left - 1
             return fault(call, args) if faulty else call(*args)
 
-        setattr(backend, hook, wrapped)
-        self._set.append((backend, hook))
+        setattr(target, name, wrapped)
+        self._set.append((target, name))
 
     def lift(self) -> None:
         """Take every fault away and release what is held."""
         for held in self._held:
             held.release()
-        for backend, hook in self._set:
-            vars(backend).pop(hook, None)
+        for target, name in self._set:
+            vars(target).pop(name, None)
         self._set.clear()
         self._held.clear()
 

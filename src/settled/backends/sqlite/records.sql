@@ -3,7 +3,7 @@
 -- name: settle
 -- The transition rule (settled.states.may_replace) and the record in one statement: it changes one
 -- row if the write lands and none if it does not. A row that has expired or is gone is left to `revive`.
-INSERT INTO settled_task (
+INSERT INTO settled_task AS task (
     task_id, state, name, worker, queue, group_id, parent_id, root_id, attempt,
     created, updated, started, done, expires, size, record
 )
@@ -14,26 +14,26 @@ VALUES (
 ON CONFLICT (task_id) DO UPDATE SET
     seq = excluded.seq,
     state = excluded.state,
-    name = coalesce(excluded.name, name),
-    worker = coalesce(excluded.worker, worker),
-    queue = coalesce(excluded.queue, queue),
-    group_id = coalesce(excluded.group_id, group_id),
-    parent_id = coalesce(excluded.parent_id, parent_id),
-    root_id = coalesce(excluded.root_id, root_id),
+    name = coalesce(excluded.name, task.name),
+    worker = coalesce(excluded.worker, task.worker),
+    queue = coalesce(excluded.queue, task.queue),
+    group_id = coalesce(excluded.group_id, task.group_id),
+    parent_id = coalesce(excluded.parent_id, task.parent_id),
+    root_id = coalesce(excluded.root_id, task.root_id),
     attempt = excluded.attempt,
     updated = excluded.updated,
-    started = coalesce(started, excluded.started),
+    started = coalesce(task.started, excluded.started),
     done = excluded.done,
     expires = excluded.expires,
     size = excluded.size,
     record = excluded.record
-WHERE gone IS NULL
-    AND (settled_task.expires IS NULL OR settled_task.expires > :now)
+WHERE task.gone IS NULL
+    AND (task.expires IS NULL OR task.expires > :now)
     AND CASE
-        WHEN settled_task.done IS NULL
-            THEN :rank >= CASE settled_task.state WHEN 'PENDING' THEN 0 WHEN 'RECEIVED' THEN 1 ELSE 2 END
-        WHEN settled_task.state = 'SUCCESS' THEN 0
-        ELSE :rank = 3 AND excluded.attempt >= settled_task.attempt
+        WHEN task.done IS NULL
+            THEN :rank >= CASE task.state WHEN 'PENDING' THEN 0 WHEN 'RECEIVED' THEN 1 ELSE 2 END
+        WHEN task.state = 'SUCCESS' THEN 0
+        ELSE :rank = 3 AND excluded.attempt >= task.attempt
     END;
 
 -- name: standing

@@ -40,5 +40,6 @@ def _text(*path: str) -> str:
 
 
 def _bare(sql: str) -> str:
-    lines = (line for line in sql.splitlines() if not line.lstrip().startswith("--"))
-    return "\n".join(lines).strip().removesuffix(";")
+    # One line: the statement cache reads the whole text each time, at a nanosecond a character.
+    lines = (line.strip() for line in sql.splitlines())
+    return " ".join(line for line in lines if line and not line.startswith("--")).removesuffix(";")

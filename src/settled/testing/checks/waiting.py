@@ -6,6 +6,7 @@ import asyncio
 import builtins
 import math
 import threading
+from collections.abc import Callable
 from functools import partial
 
 from settled.errors import ConfigurationError, TimeoutError
@@ -72,9 +73,9 @@ def every_waiter_is_told(store: Store) -> None:
 @check("waiting")
 def a_waiting_thread_is_told(store: Store) -> None:
     """A thread that waits gets the value as soon as another settles the task; an unready state does not end it."""
-    looks = store.faults.count(store.backend, "do_read")
+    added = store.faults.count(store.backend.watcher, "add")
     waiting = Running(lambda: store.backend.wait_for("task"))
-    assert looks.reach(2, store.patience)
+    assert added.reach(1, store.patience)
     store.backend.mark_as_started("task")
     store.backend.store_result("task", {"done": 1}, "PROGRESS")
     store.backend.mark_as_done("task", "value")
@@ -84,13 +85,15 @@ def a_waiting_thread_is_told(store: Store) -> None:
 @check("waiting")
 def a_waiting_thread_is_raised_at(store: Store) -> None:
     """A thread that waits is raised at when the task fails or is revoked."""
-    for name, settle in (
-        ("failed", lambda: store.backend.mark_as_failure("failed", KeyError("why"))),
-        ("revoked", lambda: store.backend.mark_as_revoked("revoked", "why")),
-    ):
-        waiting = Running(
-            lambda name=name: raised(lambda: store.backend.wait_for(name))
-        )  # type: ignore[misc]
+    added = store.faults.count(store.backend.watcher, "add")
+    settles: dict[str, Callable[[], object]] = {
+        "failed": lambda: store.backend.mark_as_failure("failed", KeyError("why")),
+        "revoked": lambda: store.backend.mark_as_revoked("revoked", "why"),
+    }
+    for name, settle in settles.items():
+        before = added.count
+        waiting = Running(partial(raised, partial(store.backend.wait_for, name)))
+        assert added.reach(before + 1, store.patience)
         settle()
         error = waiting.result(store.patience)
         assert "why" in str(error)
@@ -165,9 +168,9 @@ def other_states_can_be_waited_for(store: Store) -> None:
 @check("waiting")
 def threads_wait_by_the_dozen(store: Store) -> None:
     """Forty threads that wait for forty tasks, settled in another order, each get their own value."""
-    waiting = [
-        Running(partial(store.backend.wait_for, f"task-{number}")) for number in range(40)
-    ]
+    added = store.faults.count(store.backend.watcher, "add")
+    waiting = [Running(partial(store.backend.wait_for, f"task-{number}")) for number in range(40)]
+    assert added.reach(40, store.patience)
     for number in reversed(range(40)):
         store.backend.mark_as_done(f"task-{number}", number)
     assert [each.result(store.patience) for each in waiting] == list(range(40))

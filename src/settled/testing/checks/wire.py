@@ -89,7 +89,7 @@ def celerys_records_are_read(store: Store) -> None:
     store.plant("tagged", CELERY_TAGGED)
     backend = store.backend
     assert backend.wait_for("success", timeout=store.patience) == {"total": 42}
-    assert backend.get_task_meta("success")["parent_id"] == "parent"
+    assert backend.get_task_meta("success").get("parent_id") == "parent"
     assert backend.get_children("success") == [[["child", None], None]]
     failure = backend.wait_for("failure", timeout=store.patience, propagate=False)
     assert isinstance(failure, KeyError)
@@ -107,7 +107,7 @@ def unknown_fields_are_kept(store: Store) -> None:
     record = {**json.loads(CELERY_SUCCESS), "stamps": ["a"], "x-future": {"deep": 1}}
     store.plant("success", json.dumps(record).encode())
     meta = store.backend.get_task_meta("success")
-    assert (meta["stamps"], meta["x-future"]) == (["a"], {"deep": 1})
+    assert (meta.get("stamps"), meta.get("x-future")) == (["a"], {"deep": 1})
 
 
 @check("wire")
