@@ -66,7 +66,7 @@ class BareTable:
     def read_range(self, task_ids: Sequence[str], decode: Callable[[str], object]) -> dict[str, object]:
         """All of them in one statement, in the order of the index."""
         rows = self.db.execute(
-            "SELECT task_id, record FROM result WHERE task_id BETWEEN ? AND ?", (task_ids[0], task_ids[-1])
+            "SELECT task_id, record FROM result WHERE task_id BETWEEN ? AND ?", (min(task_ids), max(task_ids))
         )
         return {task_id: decode(record) for task_id, record in rows}
 

@@ -84,7 +84,7 @@ def _point_reads(path: Path, rounds: int) -> list[Row]:
 def _many(path: Path, rounds: int, count: int) -> list[Row]:
     value = VALUES["dict"]
     table = BareTable(path / "bare-many.db")
-    task_ids = sorted(_ids(count))
+    task_ids = _ids(count)
     with table.db:
         table.upsert(task_ids, record_of(value), time.time())
     with settled.connect(f"sqlite:///{path}/many.db") as backend:

@@ -154,3 +154,25 @@ def test_a_polled_chord_whose_body_was_sent_by_another_is_left_alone():
     while polls := [each for each in threading.enumerate() if isinstance(each, threading.Timer)]:
         polls[0].join(PATIENCE)
     assert sent.bodies == []
+
+
+def test_handles_that_arrive_one_by_one_share_an_app_and_its_watcher(tmp_path):
+    app = App(f"sqlite:///{tmp_path}/results.db", result_expires=60)
+    forms = [pickle.dumps(app.AsyncResult(str(number))) for number in range(3)]
+    handles = [pickle.loads(form) for form in forms]
+    assert len({id(handle.backend) for handle in handles}) == 1
+    assert handles[0].backend is not app.backend
+    other = pickle.loads(pickle.dumps(App(app.url).AsyncResult("0")))
+    assert other.backend is not handles[0].backend
+
+
+def test_a_process_that_only_waits_sweeps(tmp_path):
+    sent = threading.Event()
+    url = f"sqlite:///{tmp_path}/results.db"
+    worker, client = App(url), App(url, send=lambda *_: sent.set())
+    worker.backend.open_chord("group", ["member"], {"task": "body"})
+    worker.backend.mark_as_done("member", 1, request={"group": "group", "chord": {"task": "body"}})
+    with client.backend, worker.backend:
+        with pytest.raises(settled.TimeoutError):
+            client.AsyncResult("body").get(timeout=0)
+        assert sent.wait(60)

@@ -34,7 +34,7 @@ LAYERS: list[set[str]] = [
         "backends.base",
     },
     {"backends"},
-    {"results", "groups", "app", "executor", ""},
+    {"results", "completion", "groups", "app", "executor", ""},
     {"integrations"},
     {"cli", "web", "__main__"},
     {"testing"},

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from settled.app import App, connect
+    from settled.completion import as_completed, gather
     from settled.errors import ChordError, RemoteError, SettledError, TaskRevokedError, TimeoutError
     from settled.executor import Executor, call
-    from settled.groups import GroupResult, ResultSet, as_completed, gather
+    from settled.groups import GroupResult, ResultSet
     from settled.results import AsyncResult, EagerResult, result_from_tuple
 
 __version__ = "0.1.0"
@@ -29,10 +30,10 @@ _HOME = {
     "SettledError": "errors",
     "TaskRevokedError": "errors",
     "TimeoutError": "errors",
-    "as_completed": "groups",
+    "as_completed": "completion",
     "call": "executor",
     "connect": "app",
-    "gather": "groups",
+    "gather": "completion",
     "result_from_tuple": "results",
 }
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import pickle
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias, cast
+from weakref import WeakValueDictionary
 
 from settled import chords
 from settled.backends.base import BaseBackend
@@ -140,8 +142,19 @@ class App:
         return _rebuilt, (self.url, self._given)
 
 
+# By nature one table per process: handles that arrive pickled one by one must share an app, or each
+# would open the store and watch it by itself.
+_arrived: WeakValueDictionary[bytes, App] = WeakValueDictionary()
+_arriving = threading.Lock()
+
+
 def _rebuilt(url: str, conf: Mapping[str, object]) -> App:
-    return App(url, send=None, **conf)
+    form = pickle.dumps((url, sorted(conf.items())))
+    with _arriving:
+        app = _arrived.get(form)
+        if app is None:
+            app = _arrived[form] = App(url, send=None, **conf)
+        return app
 
 
 class BoundSignature:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import builtins
 import copy
-import queue
-import threading
-import time
-from collections.abc import AsyncIterator, Callable, Collection, Generator, Iterable, Iterator
-from typing import Generic, Self, TypeVar, cast
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Self, TypeVar, cast
 
 from settled.backends.base import BaseBackend
-from settled.backends.protocols import Application, checked_timeout
-from settled.errors import ConfigurationError, EncodeError, SettledError, TimeoutError
+from settled.backends.protocols import Application
+from settled.completion import as_completed, deadline_in, gather, left_until, look, wanted
+from settled.errors import ConfigurationError, EncodeError
 from settled.record import checked_id
 from settled.results import AnyResult, ResultBase
 from settled.states import PROPAGATE_STATES
@@ -69,11 +66,11 @@ class ResultSet:
             interval: accepted for compatibility; waiting is pushed.
             callback: called as `callback(task_id, value)` for each, in order; then [] is returned.
         """
-        deadline = _deadline(timeout)
+        deadline = deadline_in(timeout)
         self._look()
         values: list[object] = []
         for result in self.results:
-            value = result.get(_left(deadline), propagate)
+            value = result.get(left_until(deadline), propagate)
             if callback is None:
                 values.append(value)
             else:
@@ -102,14 +99,23 @@ class ResultSet:
 
     def _load(self) -> None:
         """Read every record that is not held yet, in one look."""
-        for backend, by_id in _wanted(self.results).items():
+        for backend, by_id in wanted(self.results).items():
             for task_id, meta in backend.read_ready(list(by_id)).items():
                 for result in by_id[task_id]:
                     result.keep(meta)
 
     def _look(self) -> None:
         """As `_load`, for one who waits: nothing is read while the store is out of reach."""
-        _look(self.results)
+        look(self.results)
+
+    def tasks(self) -> Iterator[ResultBase[object]]:
+        """The handles of the tasks in it, and in the groups in it."""
+        for result in self.results:
+            yield from result.tasks()
+
+    def future(self) -> asyncio.Future[list[object]]:
+        """A future of the running loop that is done when every task is ready."""
+        return asyncio.ensure_future(gather(*self.results, return_exceptions=True))
 
     # -- looking -----------------------------------------------------------------------------
 
@@ -285,179 +291,3 @@ class GroupResult(ResultSet):
 
     def __reduce__(self) -> tuple[object, ...]:
         return GroupResult, (self.id, self.results, self.parent, self.app)
-
-
-class AsCompleted(Generic[T]):
-    """Handles in the order in which they become ready: `for` in a thread, `async for` in a loop."""
-
-    def __init__(self, results: Iterable[AnyResult], timeout: float | None) -> None:
-        self._results = list(results)
-        self._timeout = checked_timeout(timeout)
-
-    def __iter__(self) -> Iterator[AnyResult]:
-        deadline = _deadline(self._timeout)
-        tally = _Tally(self._results)
-        yield from tally.complete()
-        arrived: queue.SimpleQueue[ResultBase[object]] = queue.SimpleQueue()
-        missing = {id(task): task for task in tally.missing}
-        _look(missing.values())
-        letting_go = [task.when_told(arrived.put) for task in missing.values()]
-        try:
-            while missing:
-                for task in self._next(arrived, missing.values(), _left(deadline)):
-                    if missing.pop(id(task), None) is not None:
-                        yield from tally.strike(task)
-        finally:
-            for let_go in letting_go:
-                let_go()
-
-    def _next(
-        self,
-        arrived: queue.SimpleQueue[ResultBase[object]],
-        missing: Collection[ResultBase[object]],
-        left: float | None,
-    ) -> list[ResultBase[object]]:
-        """The next task to arrive; TimeoutError if a last look after `left` seconds finds none either."""
-        try:
-            return [arrived.get(timeout=None if left is None else min(left, threading.TIMEOUT_MAX))]
-        except queue.Empty:
-            _look(missing)
-        late = [task for task in missing if not task.wanted]
-        if not late:
-            raise TimeoutError(f"{len(missing)} results were not ready within {self._timeout} s")
-        return late
-
-    async def __aiter__(self) -> AsyncIterator[AnyResult]:
-        deadline = _deadline(self._timeout)
-        arrived: asyncio.Queue[int] = asyncio.Queue()
-        futures: list[asyncio.Future[object]] = []
-        missing = dict.fromkeys(range(len(self._results)))
-        try:
-            for place, result in enumerate(self._results):
-                futures.append(_tell(result, arrived, place))
-            while missing:
-                try:
-                    places = [await asyncio.wait_for(arrived.get(), _left(deadline))]
-                except builtins.TimeoutError:
-                    places = await asyncio.to_thread(self._late, list(missing))
-                    if not places:
-                        message = f"{len(missing)} results were not ready within {self._timeout} s"
-                        raise TimeoutError(message) from None
-                for place in places:
-                    if place in missing:
-                        del missing[place]
-                        yield self._results[place]
-        finally:
-            for future in futures:
-                future.cancel()
-
-    def _late(self, places: list[int]) -> list[int]:
-        """The last look before a timeout: which of these are ready after all."""
-        _look([self._results[place] for place in places])
-        return [place for place in places if not _wanted([self._results[place]])]
-
-
-class _Tally:
-    """Which of some handles, groups among them, have all their tasks settled."""
-
-    def __init__(self, results: list[AnyResult]) -> None:
-        self._results = results
-        # Asked once: a handle may be told its record by somebody else at any moment.
-        missing = {id(task): task for task in _tasks(results) if task.wanted}
-        self.missing = list(missing.values())
-        self._open: list[int] = []
-        self._places: dict[int, list[int]] = {}
-        for place, result in enumerate(results):
-            tasks = [each for each in _tasks([result]) if id(each) in missing]
-            self._open.append(len(tasks))
-            for each in tasks:
-                self._places.setdefault(id(each), []).append(place)
-
-    def complete(self) -> list[AnyResult]:
-        """Those of which nothing is missing from the start."""
-        return [result for result, missing in zip(self._results, self._open, strict=True) if not missing]
-
-    def strike(self, task: ResultBase[object]) -> Iterator[AnyResult]:
-        """The task is settled: those of which it was the last."""
-        for place in self._places.pop(id(task), ()):
-            self._open[place] -= 1
-            if not self._open[place]:
-                yield self._results[place]
-
-
-def _tasks(results: Iterable[AnyResult]) -> Iterator[ResultBase[object]]:
-    """The handles of tasks among these, and in the groups among them."""
-    for result in results:
-        if isinstance(result, ResultSet):
-            yield from _tasks(result.results)
-        else:
-            yield result
-
-
-def _wanted(results: Iterable[AnyResult]) -> dict[BaseBackend, dict[str, list[ResultBase[object]]]]:
-    """The handles whose record is still to be read, each once, by backend and task id."""
-    wanted: dict[BaseBackend, dict[str, list[ResultBase[object]]]] = {}
-    for task in {id(task): task for task in _tasks(results) if task.wanted}.values():
-        wanted.setdefault(task.backend, {}).setdefault(task.id, []).append(task)
-    return wanted
-
-
-def _look(results: Iterable[AnyResult]) -> None:
-    """Have these handles keep the records that are ready now."""
-    for backend, by_id in _wanted(results).items():
-        for found in backend.watcher.looks(list(by_id)):
-            for task_id, answer in found:
-                for result in by_id[task_id] if not isinstance(answer, SettledError) else ():
-                    result.keep(backend.outcome_meta(answer))
-
-
-def _tell(result: AnyResult, arrived: asyncio.Queue[int], place: int) -> asyncio.Future[object]:
-    """Have `place` put into `arrived` once the handle is ready; cancel what is returned to let go of it."""
-    if isinstance(result, ResultSet):
-        gathering = asyncio.ensure_future(gather(*result, return_exceptions=True))
-        future = cast("asyncio.Future[object]", gathering)
-    else:
-        future = cast("asyncio.Future[object]", result.future())
-
-    def put(done: asyncio.Future[object]) -> None:
-        if not done.cancelled():
-            arrived.put_nowait(place)
-
-    future.add_done_callback(put)
-    return future
-
-
-def as_completed(results: Iterable[AnyResult], timeout: float | None = None) -> AsCompleted[object]:
-    """Iterate over handles as they become ready, with `for` or with `async for`.
-
-    `timeout` seconds are for all together, None for ever; TimeoutError when they have passed. What
-    became of each task is asked of its handle; nothing is raised here. A group comes when all
-    its tasks are ready. With `for`, handles of several backends come one backend after the other.
-    """
-    return AsCompleted(results, timeout)
-
-
-async def gather(*results: AnyResult, return_exceptions: bool = False) -> list[object]:
-    """The values of these handles in order, awaited together; the first failure is raised.
-
-    With `return_exceptions` failures are returned in their place instead.
-    """
-
-    async def value(result: AnyResult) -> object:
-        return await result
-
-    tasks = [asyncio.ensure_future(value(result)) for result in results]
-    try:
-        return list(await asyncio.gather(*tasks, return_exceptions=return_exceptions))
-    finally:
-        for task in tasks:  # after a failure nobody waits for the others any more
-            task.cancel()
-
-
-def _deadline(timeout: float | None) -> float | None:
-    timeout = checked_timeout(timeout)
-    return None if timeout is None else time.monotonic() + timeout
-
-
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -92,6 +92,10 @@ class ResultBase(Generic[T]):
         if not future.cancelled() and not isinstance(future.result(), SettledError):
             self.keep(self.backend.outcome_meta(future.result()))
 
+    def tasks(self) -> Iterator[ResultBase[object]]:
+        """Itself: what a group answers with its members."""
+        yield cast("ResultBase[object]", self)
+
     def when_told(self, tell: Callable[[ResultBase[T]], object]) -> Callable[[], object]:
         """Have `tell(self)` called once, from any thread, when there is nothing more to wait for.
 

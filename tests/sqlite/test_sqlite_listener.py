@@ -12,6 +12,7 @@ import pytest
 
 from settled.backends.sqlite import inotify, listener
 from settled.backends.sqlite.listener import NotifiedListener, PollingListener
+from settled.errors import StoreUnavailable
 from settled.record import Settle
 from tests.sqlite.conftest import backend_at
 
@@ -199,6 +200,33 @@ def test_a_new_log_is_watched_in_place_of_the_deleted_one(path, backend, monkeyp
         assert waiting.result() == {"a"}
         assert time.monotonic() - begun < 20.0
     other.close()
+    listening.close()
+
+
+def test_a_listener_says_so_when_the_file_was_replaced(path, opened, push, caplog):
+    """Its place in the old file means nothing in the new one: who waits has to read everything again."""
+    backend = opened(push=push)
+    for number in range(10):
+        backend.do_settle(done(f"t{number}"))
+    listening = backend.do_listen()
+    for name in ("results.db", "results.db-wal", "results.db-shm"):
+        path.with_name(name).unlink()
+    other = backend_at(path)
+    other.do_settle(done("a"))
+    with pytest.raises(StoreUnavailable, match=r"results\.db was replaced"):
+        heard(listening, {"never"})
+    listening.close()
+    listening = backend.do_listen()
+    other.do_settle(done("b"))
+    assert heard(listening, {"b"}) == {"b"}
+    listening.close()
+    other.close()
+    assert "deleted or replaced" in caplog.text
+
+
+def test_a_closed_listener_may_be_woken_and_closed_again(listening):
+    listening.close()
+    listening.wake()
     listening.close()
 
 

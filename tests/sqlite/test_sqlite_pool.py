@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import apsw
 import pytest
 
-from settled.backends.sqlite import checkpoints
+from settled.backends.sqlite import checkpoints, store
 from settled.backends.sqlite.pool import Pool
 from settled.record import Settle
 from tests.sqlite.conftest import backend_at
@@ -186,6 +186,33 @@ print("fine")
 def test_gevent_may_switch_while_the_store_is_busy_or_quiet(path):
     done = subprocess.run([sys.executable, "-c", GEVENT, path], capture_output=True, text=True, timeout=90)
     assert (done.stdout, done.returncode) == ("fine\n", 0), done.stderr
+
+
+@pytest.mark.parametrize("names", [["results.db"], ["results.db", "results.db-wal", "results.db-shm"]])
+def test_what_is_stored_after_the_file_was_deleted_is_in_the_new_one(
+    path, backend, opened, names, monkeypatch
+):
+    monkeypatch.setattr(store, "CHECK_INTERVAL", 0.0)
+    backend.do_settle(write(1))
+    for name in names:
+        path.with_name(name).unlink()
+    assert backend.do_settle(write(2))
+    assert "t2" in opened().do_read(["t2"])
+    assert backend._store.generation == 1
+
+
+def test_what_is_stored_after_the_file_was_replaced_is_in_the_one_that_is_there(path, opened, monkeypatch):
+    monkeypatch.setattr(store, "CHECK_INTERVAL", 0.0)
+    backend, other = opened(), backend_at(path.with_name("other.db"))
+    backend.do_settle(write(1))
+    other.do_settle(write(2))
+    other.close()
+    path.with_name("other.db").replace(path)
+    path.with_name("results.db-wal").unlink()
+    path.with_name("results.db-shm").unlink()
+    assert set(backend.do_read(["t1", "t2"])) == {"t2"}
+    assert backend.do_settle(write(3))
+    assert set(opened().do_read(["t1", "t2", "t3"])) == {"t2", "t3"}
 
 
 def test_a_backend_that_is_dropped_lets_go_of_its_file(path):

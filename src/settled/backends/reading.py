@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import ClassVar, Self, cast
 
 from settled import codec, failure, states
@@ -92,6 +93,8 @@ class Reader(Engine):
         return f"<{type(self).__name__} {self.url}>"
 
     def __reduce__(self) -> tuple[object, ...]:
+        if getattr(self.app, "backend", None) is self:
+            return attrgetter("backend"), (self.app,)
         return _rebuilt, (type(self), self.app, self._given)
 
     def __deepcopy__(self, memo: object) -> Self:

@@ -13,6 +13,7 @@ from settled.backends.tree import result_from_tuple
 from settled.backends.writing import Writer
 from settled.errors import ChordError, ConfigurationError, DecodeError
 from settled.record import Chord, ChordState, Claim, FailurePolicy, Meta, checked_id
+from settled.waiting import Watcher
 
 log = logging.getLogger("settled.backends")
 
@@ -258,6 +259,15 @@ class BaseBackend(Writer):
     def part_counted(self, group_id: str, claim: Claim | None) -> None:
         if claim is not None:
             chords.dispatch(self, group_id, claim)
+        self._start_sweeping()
+
+    @property
+    def watcher(self) -> Watcher:
+        # Who waits, perhaps for a body, keeps chords going too.
+        self._start_sweeping()
+        return super().watcher
+
+    def _start_sweeping(self) -> None:
         if (self._sweeper is None or not self._sweeper.alive) and chords.can_send(self):
             with self._lock:
                 if self._sweeper is None or not self._sweeper.alive:

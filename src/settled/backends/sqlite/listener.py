@@ -46,10 +46,13 @@ class Reading:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._seq = store.read(records.newest)
+        self._generation = store.generation
 
     def ids(self) -> Collection[str]:
         """What has become ready since the last call, at most `BATCH` of it."""
         rows = self._store.read(records.ready_since, self._seq, BATCH)
+        if self._store.generation != self._generation:
+            raise StoreUnavailable(f"{self._store.path} was replaced: begin to listen anew")
         if not rows:
             return ()
         self._seq = rows[-1][0]
@@ -72,6 +75,8 @@ class NotifiedListener(Reading):
         self._inotify = inotify.Inotify()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._poll = select.poll()
+        self._open = True
+        self._closing = threading.Lock()
         self._next_look: float | None = FIRST_LOOK
         try:
             super().__init__(store)
@@ -124,15 +129,21 @@ class NotifiedListener(Reading):
         if happened:
             self._next_look = FIRST_LOOK
         if happened & inotify.LOST:
+            self._store.check_file()
             self._store.read(records.newest)
             self._watch_log()
 
     def wake(self) -> None:
-        os.eventfd_write(self._wake, 1)
+        with self._closing:  # once closed the number may be somebody else's file
+            if self._open:
+                os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
-        self._inotify.close()
-        os.close(self._wake)
+        with self._closing:
+            if self._open:
+                self._open = False
+                self._inotify.close()
+                os.close(self._wake)
 
 
 class PollingListener(Reading):

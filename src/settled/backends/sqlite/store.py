@@ -26,6 +26,9 @@ SECOND_PAUSE = 0.002
 LONGEST_PAUSE = 0.05
 """Seconds between two tries for a lock that another process holds."""
 
+CHECK_INTERVAL = 0.1
+"""Seconds after which it is looked whether the open file is still the one at the path."""
+
 FORK_TIMEOUT = 10.0
 """Seconds that a fork may be held up by the operations then running."""
 
@@ -45,6 +48,10 @@ class Store:
         self._readers = readers
         self._opening = threading.Lock()
         self._pool: Pool | None = None
+        self._file: tuple[int, int] | None = None
+        self._next_check = 0.0
+        self.generation = 0
+        """Grows when the file was found to be another one, whose records have nothing to do with the old."""
         self._pid = 0
         self._minds_forks = False
 
@@ -57,6 +64,8 @@ class Store:
         waiting: _Waiting | None = None
         while True:
             pool = self._pool or self._new_pool()
+            if time.monotonic() >= self._next_check:
+                self.check_file()
             try:
                 with pool.writing:
                     result = step(pool.writer(), *args)
@@ -73,6 +82,8 @@ class Store:
         waiting: _Waiting | None = None
         while True:
             pool = self._pool or self._new_pool()
+            if time.monotonic() >= self._next_check:
+                self.check_file()
             try:
                 db = pool.borrow()
                 try:
@@ -88,10 +99,23 @@ class Store:
     def close(self) -> None:
         """Close this process's connections. The next step opens one again."""
         if self._pool is not None:
+            self._file = None
             try:
                 self._pool.close()
             except apsw.Error as exc:
                 raise faults.translated(exc, self.path) from exc
+
+    def check_file(self) -> None:
+        """Open anew if the open file was deleted or replaced: what is written to it now nobody would find."""
+        self._next_check = time.monotonic() + CHECK_INTERVAL
+        if self._file is not None and self._file != _identity(self.path):
+            log.warning(
+                "%s was deleted or replaced while it was open, and with it what it held; going on with "
+                "the file that has this name now",
+                self.path,
+            )
+            self.generation += 1
+            self.close()
 
     def _new_pool(self) -> Pool:
         with self._opening:
@@ -104,7 +128,10 @@ class Store:
             return self._pool
 
     def _connect(self) -> apsw.Connection:
-        return opening.connect(self.path, self._durability)
+        db = opening.connect(self.path, self._durability)
+        if self._file is None:
+            self._file = _identity(self.path)
+        return db
 
     # -- forks -------------------------------------------------------------------------------
 
@@ -137,6 +164,15 @@ class Store:
     def _start_over(self) -> None:
         self._opening = threading.Lock()
         self._pool = None
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    # Not by opening it: to close it would drop the locks of this process.
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _in_transaction(db: apsw.Connection, step: Callable[[apsw.Connection, *Args], T], *args: *Args) -> T:
