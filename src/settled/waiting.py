@@ -274,11 +274,13 @@ class Watcher:
         for start in range(0, len(task_ids), READ_BATCH):
             for task_id, outcome in self._ready(task_ids[start : start + READ_BATCH]).items():
                 for waiter in self._take(task_id):
+                    # Each is told of a record of its own: what is done to it concerns nobody else.
+                    told = outcome if isinstance(outcome, SettledError) else dict(outcome)
                     deliver = waiter.deliver
                     if isinstance(deliver, _AsyncDelivery):
-                        batches.setdefault(deliver.loop, []).append((deliver.future, outcome))
+                        batches.setdefault(deliver.loop, []).append((deliver.future, told))
                     else:
-                        _deliver(waiter, outcome)
+                        _deliver(waiter, told)
             for loop, batch in batches.items():
                 _hand_over(loop, batch)
             batches.clear()

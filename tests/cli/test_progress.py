@@ -116,8 +116,8 @@ def test_a_terminal_shows_the_bar_while_calls_run_and_the_summary_after(start, c
     open("go", "w").close()
     while "1 call: 1 succeeded, 0 failed" not in seen:
         seen += os.read(ours, 4096).decode()
-    os.close(ours)
     assert running.wait(60) == 0
+    os.close(ours)  # not before: a program that still writes would find its terminal gone
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ class NeedsThePlace(MemoryBackend):
         return super().do_settle(replace(write, part=None) if placeless else write)
 
 
-@breaks("barrier.a_late_success_replaces_a_failure", "dispatch.a_retried_task_counts_as_its_success")
+@breaks("barrier.a_late_success_replaces_a_failure")
 class FirstCountStays(Opened):
     def do_settle(self, write):
         return super().do_settle(replace(write, part=None) if self.counted(write) else write)

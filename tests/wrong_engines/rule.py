@@ -107,6 +107,14 @@ class SaysAllLanded(MemoryBackend):
         return replace(super().store_result(*args, **kwargs), landed=True)
 
 
+@breaks("dispatch.a_retried_task_counts_as_its_success")
+class FailureIsFinal(Overwriting):
+    def do_settle(self, write):
+        old = self.stored(write.task_id)
+        final = old is not None and old.state == FAILURE
+        return super().do_settle(replace(write, state=STARTED) if final else write)
+
+
 @breaks("guarded.a_racing_start_never_wins")
 class LosesUpdates(Overwriting):
     """As a guard that reads, then writes: what is written in between is lost."""

@@ -268,7 +268,7 @@ class Reader(Engine):
         """The record a waiter was told of; raises where it was told an error."""
         if isinstance(outcome, SettledError):
             raise outcome
-        return dict(outcome)
+        return cast("Meta", outcome)
 
     @property
     def watcher(self) -> Watcher:

@@ -19,6 +19,7 @@ so that the processes which the checks start are quick to start.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ _HOME = {
 }
 
 __all__ = ["Check", "Clock", "Conformance", "Faults", "RecordingApp", "Request", "Sent", "Store", "report"]
+
+
+if "pytest" in sys.modules:
+    # Before any check is imported: a failing assertion then shows what was compared.
+    sys.modules["pytest"].register_assert_rewrite("settled.testing.checks", "settled.testing.machine")
 
 
 def __getattr__(name: str) -> object:

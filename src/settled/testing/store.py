@@ -45,6 +45,7 @@ class Store:
         self.folder = folder
         self.clock = Clock()
         self.faults = Faults()
+        self._first: BaseBackend | None = None
         self._opened: list[BaseBackend] = []
         self._processes: Processes | None = None
         self._lock = threading.Lock()
@@ -73,9 +74,9 @@ class Store:
     def backend(self) -> BaseBackend:
         """The backend that most checks need; opened at the first use."""
         with self._lock:
-            if not self._opened:
-                self._open({})
-            return self._opened[0]
+            if self._first is None:
+                self._first = self._open({})
+            return self._first
 
     @property
     def app(self) -> RecordingApp:

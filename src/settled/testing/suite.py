@@ -8,12 +8,9 @@ from typing import ClassVar
 
 import pytest
 
-# Before the checks are imported: their assertions then show what was compared.
-pytest.register_assert_rewrite("settled.testing.checks", "settled.testing.app", "settled.testing.machine")
-
-from settled.testing.checks import CONTRACT  # noqa: E402
-from settled.testing.contract import Check  # noqa: E402
-from settled.testing.store import Store  # noqa: E402
+from settled.testing.checks import CONTRACT
+from settled.testing.contract import Check
+from settled.testing.store import Store
 
 
 class Conformance:

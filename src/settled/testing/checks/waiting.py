@@ -8,6 +8,7 @@ import math
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 from settled.errors import ConfigurationError, TimeoutError
 from settled.states import STARTED
@@ -138,11 +139,14 @@ def many_come_as_they_are_ready(store: Store) -> None:
     ids = [f"task-{number}" for number in range(5)]
     store.backend.mark_as_done("task-3", 3)
     store.backend.mark_as_started("task-1")
-    tasks = store.backend.get_many([*ids, "task-3"], timeout=store.patience)
+    tasks = store.backend.get_many([*ids, "task-3"])
     assert next(tasks)[0] == "task-3"
-    for number in (4, 0, 1, 2):
+    added = store.faults.count(store.backend.watcher, "add")
+    for settled, number in enumerate((4, 0, 1, 2)):
+        coming = Running(partial(next, tasks))
+        assert added.reach(4, store.patience), f"nobody waits, {settled} have come"
         store.backend.mark_as_done(f"task-{number}", number)
-        task_id, meta = next(tasks)
+        task_id, meta = cast("tuple[str, dict[str, object]]", coming.result(store.patience))
         assert (task_id, meta["result"]) == (f"task-{number}", number)
     assert list(tasks) == []
 
