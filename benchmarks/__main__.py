@@ -1,4 +1,4 @@
-"""Run the benchmarks: `python -m benchmarks [--once] [--only NAME]`.
+"""Run the benchmarks: `python -m benchmarks [--once] [--only NAME] [--markdown]`.
 
 A benchmark is a module `bench_NAME.py` in this folder with `run(once: bool) -> list[Row]`.
 The exit status is 1 when a bound is missed, 2 when there is no such benchmark.
@@ -11,7 +11,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from benchmarks.table import Row, table
+from benchmarks.table import Row, markdown, table
 
 
 def main() -> int:
@@ -25,7 +25,7 @@ def main() -> int:
     for name in chosen:
         print(f"running {name}", file=sys.stderr, flush=True)
         rows += import_module(f"benchmarks.bench_{name}").run(options.once)
-    print(table(rows, judge=not options.once))
+    print((markdown if options.markdown else table)(rows, judge=not options.once))
     missed = not options.once and any(row.passed is False for row in rows)
     return 1 if missed else 0
 
@@ -34,6 +34,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run the benchmarks.")
     parser.add_argument("--once", action="store_true", help="one iteration of each, judging no bound")
     parser.add_argument("--only", metavar="NAME", help="run this benchmark alone")
+    parser.add_argument(
+        "--markdown", action="store_true", help="print the table as the documentation shows it"
+    )
     return parser.parse_args()
 
 

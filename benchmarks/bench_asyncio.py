@@ -27,7 +27,7 @@ def run(once: bool) -> list[Row]:
 
 
 def _rows(engine: str, backend: BaseBackend, task_ids: Sequence[str]) -> list[Row]:
-    name = f"{engine}: {len(task_ids):,} asyncio tasks awaiting as many results"
+    name = f"{engine}: {len(task_ids):,} awaiting asyncio tasks"
     bare, _ = asyncio.run(_held(lambda _: asyncio.get_running_loop().create_future(), task_ids))
     ours, threads = asyncio.run(
         _held(lambda task_id: settled.AsyncResult[object](task_id, backend), task_ids)

@@ -31,5 +31,16 @@ def table(rows: Sequence[Row], judge: bool) -> str:
     return "\n".join(lines)
 
 
+def markdown(rows: Sequence[Row], judge: bool) -> str:
+    """The rows as a Markdown table."""
+    lines = ["| Measured | Figure | Bound | |", "|---|---|---|---|"]
+    lines += [
+        f"| {row.name} | {row.figure} | {row.bound.replace('<=', '≤').replace('>=', '≥')} "
+        f"| {_verdict(row) if judge else ''} |"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
 def _verdict(row: Row) -> str:
     return {True: "ok", False: "MISSED", None: ""}[row.passed]

@@ -104,7 +104,9 @@ class App:
         if self._backend is None:
             with self._lock:
                 if self._backend is None:
-                    self._backend = engine_class(self.url)(self, url=self.url)
+                    backend = engine_class(self.url)(self, url=self.url)
+                    backend.owned = True
+                    self._backend = backend
         return self._backend
 
     @property

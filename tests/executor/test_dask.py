@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import distributed
 import pytest
 
 from settled import Executor, call
 from settled.errors import ConfigurationError, TimeLimitExceeded
 from tests.executor import work
-
-distributed = pytest.importorskip("distributed")
 
 pytestmark = [
     pytest.mark.dask,
@@ -69,9 +68,8 @@ def test_a_time_limit_is_told_while_the_call_runs_on(executor, gate):
     work.open_gate(gate)
 
 
+@pytest.mark.parametrize("client", [True], ids=["processes"], indirect=True)
 def test_memory_says_that_the_cluster_cannot_reach_it(client):
-    if client.cluster.workers[0].__class__.__name__ == "Worker":
-        pytest.skip("the workers are threads of this process")
     executor = Executor(client.get_executor(), "memory://")
     with pytest.raises(ConfigurationError, match="sqlite:///"):
         executor.submit(work.double, 1).result(60)

@@ -19,7 +19,7 @@ OUR_MISTAKES = (NameError, AttributeError, ImportError, TypeError, NotImplemente
 def store_of(engine: type) -> type[Store]:
     kinds = {MemoryBackend: MemoryStore, SQLiteBackend: SQLiteStore}
     kind = next((store for backend, store in kinds.items() if issubclass(engine, backend)), Store)
-    return type("WrongStore", (kind,), {"engine": engine, "patience": 0.3})
+    return type("WrongStore", (kind,), {"engine": engine, "patience": 0.3, "shrinks": False})
 
 
 def test_every_check_has_a_wrong_engine():

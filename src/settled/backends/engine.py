@@ -63,6 +63,9 @@ class Engine:
     clock: Callable[[], float] = staticmethod(time.time)
     """UTC seconds since the epoch. Engines with a clock of their own use that instead."""
 
+    owned: bool = False
+    """This is `app.backend`: sent to another process it is the backend of the app that arrives there."""
+
     retry_deadline: float = 10.0
     """Seconds during which an operation is tried again while the store is unavailable."""
 

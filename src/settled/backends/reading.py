@@ -93,7 +93,7 @@ class Reader(Engine):
         return f"<{type(self).__name__} {self.url}>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        if getattr(self.app, "backend", None) is self:
+        if self.owned:
             return attrgetter("backend"), (self.app,)
         return _rebuilt, (type(self), self.app, self._given)
 

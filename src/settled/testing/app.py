@@ -41,13 +41,18 @@ class RecordingApp:
         self.sent: list[Sent] = []
         self.tasks: dict[str, object] = {"celery.chord_unlock": RecordingTask()}
         self.before_send: Callable[[Sent], None] | None = None
+        self.opens: tuple[type[BaseBackend], str] | None = None
         self._backend: BaseBackend | None = None
         self._arrived = threading.Condition()
 
     @property
     def backend(self) -> BaseBackend:
+        """The one that was set; in a process to which the app travelled, one more on the same store."""
         if self._backend is None:
-            raise ConfigurationError("this RecordingApp has no backend: open one with Store.open")
+            if self.opens is None:
+                raise ConfigurationError("this RecordingApp has no backend: open one with Store.open")
+            engine, url = self.opens
+            self._backend = engine(self, url=url)
         return self._backend
 
     @backend.setter
@@ -91,11 +96,15 @@ class RecordingApp:
         return [(task_id, args) for task_id, args in map(json.loads, lines)]
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuilt, (self.journal, self.conf)
+        return _rebuilt, (self.journal, self.conf, self.opens)
 
 
-def _rebuilt(journal: Path | None, conf: Mapping[str, object]) -> RecordingApp:
-    return RecordingApp(journal, **conf)
+def _rebuilt(
+    journal: Path | None, conf: Mapping[str, object], opens: tuple[type[BaseBackend], str] | None
+) -> RecordingApp:
+    app = RecordingApp(journal, **conf)
+    app.opens = opens
+    return app
 
 
 class RecordingSignature:

@@ -24,8 +24,11 @@ LIMIT = 200
 Step: TypeAlias = "tuple[str, str, int, int]"
 """("read" or a state to write, the task, the attempt, the value)."""
 
-Stored: TypeAlias = "tuple[str, int, int] | None"
-"""(state, attempt, value) of a record."""
+Write: TypeAlias = "tuple[str, int, int]"
+"""(state, attempt, value)."""
+
+Stored: TypeAlias = "Write | None"
+"""The write that made the record."""
 
 
 class Operation(NamedTuple):
@@ -34,7 +37,7 @@ class Operation(NamedTuple):
     task_id: str
     called: int
     returned: int
-    write: tuple[str, int, int] | None
+    write: Write | None
     answer: tuple[object, ...]
     """(landed, the state then stored) of a write, (state, attempt, value) or () of a read."""
 
@@ -88,15 +91,10 @@ def performed(backend: BaseBackend, plan: Iterable[Sequence[object]]) -> list[Op
 
 def operations_in(answer: object) -> list[Operation]:
     """The operations in the answer of a job."""
+    told = cast("list[tuple[str, int, int, list[object] | None, list[object]]]", answer)
     return [
-        Operation(
-            task_id,
-            called,
-            returned,
-            cast("tuple[str, int, int] | None", write and tuple(write)),
-            tuple(told),
-        )
-        for task_id, called, returned, write, told in cast("list[list[object]]", answer)  # type: ignore[misc]
+        Operation(task_id, called, returned, cast("Write | None", write and tuple(write)), tuple(said))
+        for task_id, called, returned, write, said in told
     ]
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -230,12 +229,13 @@ class Machine(RuleBasedStateMachine):
                 self.backend.do_delete_chord(self._id(group))
 
 
-def run(store: Store, examples: int = 60, steps: int = 40) -> None:
-    """Put `store` to `examples` sequences of at most `steps` operations; raises at the shortest that differs."""
-    bound: Callable[[], RuleBasedStateMachine] = type("BoundMachine", (Machine,), {"store": store})
+def run(store: Store) -> None:
+    """Put `store` to `store.examples` sequences of operations; raises at the first that answers otherwise."""
+    bound = type("BoundMachine", (Machine,), {"store": store})
     limits = settings(
-        max_examples=examples,
-        stateful_step_count=steps,
+        max_examples=store.examples,
+        stateful_step_count=store.steps,
+        phases=list(Phase) if store.shrinks else [Phase.generate],
         deadline=None,
         database=None,
         derandomize=True,
@@ -243,4 +243,4 @@ def run(store: Store, examples: int = 60, steps: int = 40) -> None:
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(bound, settings=limits)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(bound, settings=limits)

@@ -41,6 +41,11 @@ class Store:
     engine: ClassVar[type[BaseBackend]]
     patience: float = 20.0
 
+    examples: int = 60
+    steps: int = 40
+    shrinks: bool = True
+    """What `settled.testing.machine` does: sequences, operations in each, and whether one that fails is shortened."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.clock = Clock()
@@ -95,6 +100,7 @@ class Store:
 
     def _open(self, conf: Mapping[str, object]) -> BaseBackend:
         app = RecordingApp(self.journal, **conf)
+        app.opens = self.engine, self.url()
         backend = self.engine(app, url=self.url())
         backend.clock = self.clock
         app.backend = backend

@@ -6,7 +6,7 @@ from settled import chords
 from settled.chords import CLAIM_LEASE, Outcome
 from settled.errors import ChordError
 from settled.groups import GroupResult
-from settled.record import Part, Settle
+from settled.record import Claim, Part, Settle
 from settled.states import FAILURE, PENDING, SUCCESS
 from settled.testing.app import Request, Sent, Task
 from settled.testing.checks.expecting import raised
@@ -202,7 +202,7 @@ def the_sweep_takes_over_from_the_dead(store: Store) -> None:
     """A chord whose holder died after its claim is sent by a sweep when the lease has ended, under the same id."""
     _open(store, "a")
     store.settle("a", value=0)
-    assert store.backend.do_count_parts("group", None, chords.Claim("dead", CLAIM_LEASE))
+    assert store.backend.do_count_parts("group", None, Claim("dead", CLAIM_LEASE))
     store.backend.sweep()
     assert store.app.sent == []
     store.advance(CLAIM_LEASE + 1.0)
@@ -217,7 +217,7 @@ def a_body_that_ran_is_not_sent_again(store: Store) -> None:
     """If the body's own record exists, whoever takes over a chord only sets its done marker."""
     _open(store, "a")
     store.settle("a", value=0)
-    store.backend.do_count_parts("group", None, chords.Claim("dead", CLAIM_LEASE))
+    store.backend.do_count_parts("group", None, Claim("dead", CLAIM_LEASE))
     store.backend.mark_as_started("body")
     store.advance(CLAIM_LEASE + 1.0)
     store.backend.sweep()
@@ -250,10 +250,10 @@ def who_lost_the_claim_does_not_send(store: Store) -> None:
     """A holder whose claim was taken over, or whose chord is done, does not send."""
     _open(store, "a")
     store.settle("a", value=0)
-    late = chords.Claim("late", CLAIM_LEASE)
+    late = Claim("late", CLAIM_LEASE)
     assert store.backend.do_count_parts("group", None, late)
     store.advance(CLAIM_LEASE + 1.0)
-    assert store.backend.do_claim_chord("group", chords.Claim("quick", CLAIM_LEASE))
+    assert store.backend.do_claim_chord("group", Claim("quick", CLAIM_LEASE))
     assert not chords.dispatch(store.backend, "group", late)
     store.backend.do_finish_chord("group")
     assert not chords.dispatch(store.backend, "group", late)

@@ -116,7 +116,7 @@ def a_group_expires_too(store: Store) -> None:
     """A saved group expires as results do."""
     backend = store.open(result_expires=100.0)
     group = store.app.GroupResult("group", [store.app.AsyncResult("task")])
-    backend.save_group("group", group)  # type: ignore[arg-type]
+    backend.save_group("group", group)
     store.advance(50.0)
     assert backend.restore_group("group", cache=False) is not None
     store.advance(100.0)
@@ -184,9 +184,9 @@ def a_cleanup_deletes_groups(store: Store) -> None:
     """The cleanup deletes expired groups from the store, and no others."""
     backend = store.open(result_expires=10.0)
     members = [store.app.AsyncResult("task")]
-    backend.save_group("old", store.app.GroupResult("old", members))  # type: ignore[arg-type]
+    backend.save_group("old", store.app.GroupResult("old", members))
     backend.expires = 1000.0
-    backend.save_group("young", store.app.GroupResult("young", members))  # type: ignore[arg-type]
+    backend.save_group("young", store.app.GroupResult("young", members))
     store.advance(20.0)
     backend.cleanup()
     store.advance(-20.0)  # what was only hidden would be seen again

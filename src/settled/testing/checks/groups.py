@@ -43,7 +43,7 @@ def a_saved_group_is_restored(store: Store) -> None:
     app = store.app
     ids = [f"task-{number}" for number in (3, 1, 2)]
     group = app.GroupResult("group", [app.AsyncResult(task_id) for task_id in ids])
-    store.backend.save_group("group", group)  # type: ignore[arg-type]
+    store.backend.save_group("group", group)
     restored = store.backend.restore_group("group", cache=False)
     assert isinstance(restored, GroupResult)
     assert (restored.id, [str(each) for each in restored.results]) == ("group", ids)
@@ -54,7 +54,7 @@ def a_deleted_groups_tasks_stay(store: Store) -> None:
     """`delete_group` deletes the group alone: its tasks' results stay."""
     store.backend.mark_as_done("task", 1)
     group = store.app.GroupResult("group", [store.app.AsyncResult("task")])
-    store.backend.save_group("group", group)  # type: ignore[arg-type]
+    store.backend.save_group("group", group)
     store.backend.delete_group("group")
     assert store.backend.restore_group("group") is None
     assert store.backend.get_result("task") == 1

@@ -23,7 +23,7 @@ def a_short_outage_is_not_seen(store: Store) -> None:
     assert backend.mark_as_done("task", 1)
     assert backend.get_result("task") == 1
     backend.forget("task")
-    backend.save_group("group", store.app.GroupResult("group", []))  # type: ignore[arg-type]
+    backend.save_group("group", store.app.GroupResult("group", []))
     assert backend.restore_group("group") is not None
 
 
