@@ -269,12 +269,11 @@ class Watcher:
             self._give_up(task_ids, exc)
 
     def _tell(self, task_ids: Sequence[str]) -> None:
-        """Read these ids and serve the waiters of those that are ready."""
+        """Read these ids and serve the waiters of those that are ready, each with a record of its own."""
         batches: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Answer], Answer]]] = {}
         for start in range(0, len(task_ids), READ_BATCH):
             for task_id, outcome in self._ready(task_ids[start : start + READ_BATCH]).items():
                 for waiter in self._take(task_id):
-                    # Each is told of a record of its own: what is done to it concerns nobody else.
                     told = outcome if isinstance(outcome, SettledError) else dict(outcome)
                     deliver = waiter.deliver
                     if isinstance(deliver, _AsyncDelivery):

@@ -41,6 +41,26 @@ def test_two_hundred_threads_share_a_handful_of_connections(path, opened):
     assert connections_to(path) <= 1 + 3
 
 
+def test_a_thread_that_finds_all_readers_in_use_waits_for_one(opened):
+    backend = opened(readers=1)
+    backend.do_settle(write(1))
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow(db: apsw.Connection) -> bool:
+        inside.set()
+        return go_on.wait(30)
+
+    with ThreadPoolExecutor(2) as executor:
+        first = executor.submit(backend._store.read, slow)
+        assert inside.wait(30)
+        second = executor.submit(backend.do_read, ["t1"])
+        while not backend._store._pool._waiting:
+            assert not second.done()
+        go_on.set()
+        assert first.result(30)
+        assert second.result(30) == {"t1": '{"n": 1}'}
+
+
 def test_close_leaves_no_connection_and_the_next_call_opens_one(path, backend):
     backend.do_close()
     backend.do_settle(write(1))

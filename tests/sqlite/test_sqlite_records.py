@@ -133,10 +133,11 @@ def test_an_expired_record_is_gone_for_readers_at_once_and_for_good_after_a_day(
 
 
 @pytest.mark.parametrize("way", ["forgotten", "expired", "expired and cleaned up"])
+@pytest.mark.parametrize("before", ["STARTED", "SUCCESS"])
 @pytest.mark.parametrize("state", STATES)
-def test_a_write_after_that_is_the_first_of_a_fresh_record(backend, clock, raw, way, state):
+def test_a_write_after_that_is_the_first_of_a_fresh_record(backend, clock, raw, way, before, state):
     old = write(
-        "t", "SUCCESS", 5, expires=10, name="old", worker="old", queue="old", group_id="old", parent_id="old"
+        "t", before, 5, expires=10, name="old", worker="old", queue="old", group_id="old", parent_id="old"
     )
     backend.do_settle(old)
     clock[0] += 20
@@ -147,8 +148,9 @@ def test_a_write_after_that_is_the_first_of_a_fresh_record(backend, clock, raw, 
         backend.do_cleanup(10)
     assert backend.do_settle(write("t", state)).landed
     assert backend.do_read(["t"]) == {"t": write("t", state).payload.decode()}
-    columns = "state, gone, name, worker, queue, group_id, parent_id, attempt, created, expires"
-    expected = (state, None, None, None, None, None, None, 0, clock[0], None)
+    columns = "state, gone, name, worker, queue, group_id, parent_id, attempt, created, expires, started"
+    started = clock[0] if state == "STARTED" else None
+    expected = (state, None, None, None, None, None, None, 0, clock[0], None, started)
     assert raw(f"SELECT {columns} FROM settled_task") == [expected]
 
 

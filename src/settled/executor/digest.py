@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
-from typing import Final
+from typing import Final, cast
 
 from settled.errors import ConfigurationError
 
@@ -61,9 +61,9 @@ def name_of(fn: object) -> str:
     """ "module.qualname" of a callable: the task's name. Of what is inside a partial, else of the type."""
     while isinstance(fn, partial):
         fn = fn.func
-    named = fn if hasattr(fn, "__qualname__") else type(fn)
+    named: object = fn if hasattr(fn, "__qualname__") else type(fn)
     module = getattr(named, "__module__", None) or type(getattr(fn, "__self__", fn)).__module__
-    return f"{_MAIN.get(module, module)}.{named.__qualname__}"
+    return f"{_MAIN.get(module, module)}.{getattr(named, '__qualname__', '')}"
 
 
 class _Shapeless(Exception):
@@ -179,19 +179,21 @@ class _Form:
     def _object(self, value: object) -> None:
         reduce = copyreg.dispatch_table.get(type(value))
         try:
-            form = reduce(value) if reduce is not None else value.__reduce_ex__(4)
+            form: object = reduce(value) if reduce is not None else value.__reduce_ex__(4)
         except Exception as exc:
             raise _Shapeless(f"{type(value).__module__}.{type(value).__qualname__}: {exc}") from exc
         if isinstance(form, str):
             self._put("global", f"{type(value).__module__}.{form}".encode())
             return
+        if not isinstance(form, tuple):
+            raise _Shapeless(f"{type(value).__qualname__} reduces to {type(form).__name__}")
         self._put("object", str(len(form)).encode())
         for place, piece in enumerate(form):
             # Items of subclasses of list and dict come as iterators; those of a dict in any order.
             if place == 3 and piece is not None:
-                piece = list(piece)
+                piece = list(cast("Iterable[object]", piece))
             elif place == 4 and piece is not None:
-                piece = dict(piece)
+                piece = dict(cast("Iterable[tuple[object, object]]", piece))
             self.feed(piece)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import apsw
 
@@ -53,11 +54,11 @@ class SQLiteStore(Store):
             (task_id, now, now, now, len(payload), payload),
         )
 
-    def _execute(self, sql: str, values: tuple[object, ...]) -> list[tuple[object, ...]]:
+    def _execute(self, sql: str, values: tuple[object, ...]) -> Sequence[tuple[object, ...]]:
         # Python's own sqlite3 would be a second copy of SQLite in this process and drop our locks.
         connection = apsw.Connection(self.file)
         try:
             connection.set_busy_timeout(10_000)
-            return connection.execute(sql, values).fetchall()  # type: ignore[arg-type]
+            return connection.execute(sql, values).fetchall()
         finally:
             connection.close()

@@ -164,10 +164,14 @@ def due_chords(db: apsw.Connection, limit: int, now: float) -> list[str]:
 
 def read_chord(db: apsw.Connection, group_id: str) -> ChordState | None:
     with db:  # one snapshot for both statements
-        rows = fetch(db, SQL["read"], (group_id,))
-        parts = fetch(db, SQL["read_parts"], (group_id,))
+        return _barrier(db, group_id)
+
+
+def _barrier(db: apsw.Connection, group_id: str) -> ChordState | None:
+    rows = fetch(db, SQL["read"], (group_id,))
     if not rows:
         return None
+    parts = fetch(db, SQL["read_parts"], (group_id,))
     policy, body_id, done, body = rows[0]
     members = tuple(task_id for task_id, _ in parts)
     chord = Chord(group_id, members, body or b"", body_id, FailurePolicy(policy))

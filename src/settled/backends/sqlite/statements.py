@@ -31,12 +31,12 @@ def fetch(db: apsw.Connection, sql: str, given: Sequence[apsw.SQLiteValue] = ())
 
 def migrations() -> list[str]:
     """The migrations' SQL: the first makes version 1 out of an empty file, and so on."""
-    names = sorted(each.name for each in files(__package__).joinpath("migrations").iterdir())
+    names = sorted(each.name for each in files("settled.backends.sqlite").joinpath("migrations").iterdir())
     return [_text("migrations", name) for name in names if name.endswith(".sql")]
 
 
 def _text(*path: str) -> str:
-    return files(__package__).joinpath(*path).read_text(encoding="utf-8")
+    return files("settled.backends.sqlite").joinpath(*path).read_text(encoding="utf-8")
 
 
 def _bare(sql: str) -> str:

@@ -13,6 +13,7 @@ import settled.testing.checks.expiry
 import settled.testing.checks.failures
 import settled.testing.checks.forgetting
 import settled.testing.checks.groups
+import settled.testing.checks.growth
 import settled.testing.checks.guarded
 import settled.testing.checks.ids
 import settled.testing.checks.leases
@@ -22,6 +23,7 @@ import settled.testing.checks.polling
 import settled.testing.checks.push
 import settled.testing.checks.queries
 import settled.testing.checks.records
+import settled.testing.checks.recovery
 import settled.testing.checks.rule
 import settled.testing.checks.sharing
 import settled.testing.checks.tombstones

@@ -73,6 +73,6 @@ def racing_duplicates_count_once(store: Store) -> None:
             for place in range(size)
         )
 
-    claims = together(*(lambda number=number: settle_all(number) for number in range(4)))  # type: ignore[misc]
+    claims = together(*(lambda number=number: settle_all(number) for number in range(4)))
     assert len([each for each in claims if each]) == 1, "exactly one token may hold the claim"
     assert list(standing(store).parts) == [store.state(task_id) for task_id in members(size)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from settled.record import Chord, Claim
@@ -46,13 +47,12 @@ def the_same_token_gets_its_claim_back(store: Store) -> None:
 @check("claims")
 def a_dead_claim_is_taken_over(store: Store) -> None:
     """A claim whose lease has ended is taken over by another token."""
-    for number, take in enumerate(
-        (
-            lambda: store.backend.do_claim_chord("group-0", claim("second")),
-            lambda: count(store, 1, claim=claim("second"), group_id="group-1").claimed,
-            lambda: store.backend.do_count_parts("group-2", None, claim("second")),
-        )
-    ):
+    takes: tuple[Callable[[], bool], ...] = (
+        lambda: store.backend.do_claim_chord("group-0", claim("second")),
+        lambda: count(store, 1, claim=claim("second"), group_id="group-1").claimed,
+        lambda: store.backend.do_count_parts("group-2", None, claim("second")),
+    )
+    for number, take in enumerate(takes):
         completed(store, token="first", group_id=f"group-{number}")
         store.advance(LEASE - 5.0)
         assert not take()
@@ -181,10 +181,9 @@ def racing_claims_have_one_winner(store: Store) -> None:
     for group in range(5):
         group_id = f"race-{group}"
         completed(store, 1, group_id=group_id)
-        won = together(
-            *(
-                partial(store.backend.call, store.backend.do_claim_chord, group_id, claim(f"t{number}"))
-                for number in range(6)
-            )
-        )
+        won = together(*(partial(_claimed, store, group_id, f"t{number}") for number in range(6)))
         assert won.count(True) == 1
+
+
+def _claimed(store: Store, group_id: str, token: str) -> bool:
+    return store.backend.call(store.backend.do_claim_chord, group_id, claim(token))

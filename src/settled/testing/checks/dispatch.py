@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from settled import chords
-from settled.chords import CLAIM_LEASE, Outcome
+from settled.chords import Outcome
 from settled.errors import ChordError
 from settled.groups import GroupResult
-from settled.record import Claim, Part, Settle
 from settled.states import FAILURE, PENDING, SUCCESS
-from settled.testing.app import Request, Sent, Task
+from settled.testing.app import Task
 from settled.testing.checks.expecting import raised
-from settled.testing.checks.header import BODY, fail_part, part_request, settle_part
+from settled.testing.checks.header import BODY, begun, body_error, fail_part, part_request, settle_part
 from settled.testing.contract import check
 from settled.testing.store import Store
-
-
-def _open(store: Store, *members: str, on_failure: str = "all", body: dict[str, object] | None = None) -> str:
-    return store.backend.open_chord("group", members, body or BODY, on_failure)
-
-
-def _failure(store: Store, task_id: str = "body") -> ChordError:
-    error = raised(lambda: store.backend.wait_for(task_id, timeout=store.patience))
-    assert isinstance(error, ChordError), repr(error)
-    return error
 
 
 @check("dispatch")
 def the_body_gets_the_results_in_order(store: Store) -> None:
     """The body is sent when the last header task is settled, with the results in header order."""
-    _open(store, "a", "b", "c")
+    begun(store, "a", "b", "c")
     for place, task_id in ((2, "c"), (0, "a"), (1, "b")):
         assert store.app.sent == []
         settle_part(store, task_id, place, f"value of {task_id}")
@@ -86,14 +74,14 @@ def a_header_that_cannot_be_sent_leaves_no_barrier(store: Store) -> None:
 @check("dispatch")
 def an_empty_header_is_complete(store: Store) -> None:
     """The body of a chord without header tasks is sent at once, with an empty list."""
-    _open(store)
+    begun(store)
     assert store.app.wait_sent(1, store.patience)[0].args == ([],)
 
 
 @check("dispatch")
 def a_duplicate_part_sends_nothing_more(store: Store) -> None:
     """Header tasks that are delivered again, before or after the end, send no second body."""
-    _open(store, "a", "b")
+    begun(store, "a", "b")
     for place, task_id in ((0, "a"), (0, "a"), (1, "b"), (1, "b"), (0, "a")):
         settle_part(store, task_id, place)
     store.app.wait_sent(1, store.patience)
@@ -107,12 +95,12 @@ def a_duplicate_part_sends_nothing_more(store: Store) -> None:
 @check("dispatch")
 def the_policy_all_waits_then_fails(store: Store) -> None:
     """With "all" the body fails with a ChordError that names the failed task, after every task is settled."""
-    _open(store, "a", "b", "c")
+    begun(store, "a", "b", "c")
     fail_part(store, "b", 1)
     settle_part(store, "a", 0)
     assert store.backend.get_state("body") == PENDING
     settle_part(store, "c", 2)
-    error = _failure(store)
+    error = body_error(store)
     assert "b" in str(error)
     assert isinstance(error.__cause__, ValueError)
     assert store.app.sent == []
@@ -121,9 +109,9 @@ def the_policy_all_waits_then_fails(store: Store) -> None:
 @check("dispatch")
 def the_policy_first_fails_at_once(store: Store) -> None:
     """With "first" the body fails with a ChordError as soon as one header task has failed."""
-    _open(store, "a", "b", on_failure="first")
+    begun(store, "a", "b", on_failure="first")
     fail_part(store, "b", 1)
-    assert "b" in str(_failure(store))
+    assert "b" in str(body_error(store))
     settle_part(store, "a", 0)
     assert store.app.sent == []
 
@@ -131,7 +119,7 @@ def the_policy_first_fails_at_once(store: Store) -> None:
 @check("dispatch")
 def the_policy_outcomes_hands_over_all(store: Store) -> None:
     """With "outcomes" the body is handed every outcome in order, failures and revoked tasks included."""
-    _open(store, "a", "b", "c", on_failure="outcomes")
+    begun(store, "a", "b", "c", on_failure="outcomes")
     settle_part(store, "a", 0, "fine")
     fail_part(store, "b", 1)
     store.backend.mark_as_revoked("c", "unwanted", request=part_request("c", 2))
@@ -152,7 +140,7 @@ def the_policy_outcomes_hands_over_all(store: Store) -> None:
 @check("dispatch")
 def a_retried_task_counts_as_its_success(store: Store) -> None:
     """A header task that failed, was run again and succeeded while the chord was open counts as a success."""
-    _open(store, "a", "b")
+    begun(store, "a", "b")
     fail_part(store, "a", 0)
     store.backend.mark_as_done("a", "second try", request=part_request("a", 0, attempt=1))
     settle_part(store, "b", 1)
@@ -173,91 +161,13 @@ def the_body_id_is_fixed(store: Store) -> None:
 @check("dispatch")
 def a_part_may_be_reported(store: Store) -> None:
     """`on_chord_part_return` counts a task that was settled in another way; again, it changes nothing."""
-    _open(store, "a", "b")
+    begun(store, "a", "b")
     for place, task_id in enumerate("ab"):
         store.settle(task_id, value=place)
         store.backend.on_chord_part_return(Task(part_request(task_id, place)))
     store.app.wait_sent(1, store.patience)
     store.backend.on_chord_part_return(Task(part_request("a", 0)))
     assert [sent.args for sent in store.app.sent] == [([0, 1],)]
-
-
-@check("dispatch")
-def the_sweep_sends_what_was_left(store: Store) -> None:
-    """A complete chord that nobody dispatched is sent by the sweep, once."""
-    _open(store, "a")
-    store.app.can_send = False
-    settle_part(store, "a", 0, "left")
-    assert store.app.sent == []
-    store.app.can_send = True
-    store.backend.sweep()
-    assert [sent.args for sent in store.app.wait_sent(1, store.patience)] == [(["left"],)]
-    store.advance(CLAIM_LEASE * 10)
-    store.backend.sweep()
-    assert len(store.app.sent) == 1
-
-
-@check("dispatch")
-def the_sweep_takes_over_from_the_dead(store: Store) -> None:
-    """A chord whose holder died after its claim is sent by a sweep when the lease has ended, under the same id."""
-    _open(store, "a")
-    store.settle("a", value=0)
-    assert store.backend.do_count_parts("group", None, Claim("dead", CLAIM_LEASE))
-    store.backend.sweep()
-    assert store.app.sent == []
-    store.advance(CLAIM_LEASE + 1.0)
-    store.backend.sweep()
-    assert [(sent.task_id, sent.args) for sent in store.app.wait_sent(1, store.patience)] == [
-        ("body", ([0],))
-    ]
-
-
-@check("dispatch")
-def a_body_that_ran_is_not_sent_again(store: Store) -> None:
-    """If the body's own record exists, whoever takes over a chord only sets its done marker."""
-    _open(store, "a")
-    store.settle("a", value=0)
-    store.backend.do_count_parts("group", None, Claim("dead", CLAIM_LEASE))
-    store.backend.mark_as_started("body")
-    store.advance(CLAIM_LEASE + 1.0)
-    store.backend.sweep()
-    state = store.backend.chord_state("group")
-    assert state is not None
-    assert state.done
-    assert store.app.sent == []
-
-
-@check("dispatch")
-def sending_is_tried_again(store: Store) -> None:
-    """A body that could not be sent is sent, under the same id, when the claim has run out."""
-    failures = [ConnectionError("no broker")]
-
-    def before_send(sent: Sent) -> None:
-        if failures:
-            raise failures.pop()
-
-    store.app.before_send = before_send
-    _open(store, "a")
-    settle_part(store, "a", 0)
-    assert store.app.sent == []
-    store.advance(CLAIM_LEASE + 1.0)
-    store.backend.sweep()
-    assert [sent.task_id for sent in store.app.wait_sent(1, store.patience)] == ["body"]
-
-
-@check("dispatch")
-def who_lost_the_claim_does_not_send(store: Store) -> None:
-    """A holder whose claim was taken over, or whose chord is done, does not send."""
-    _open(store, "a")
-    store.settle("a", value=0)
-    late = Claim("late", CLAIM_LEASE)
-    assert store.backend.do_count_parts("group", None, late)
-    store.advance(CLAIM_LEASE + 1.0)
-    assert store.backend.do_claim_chord("group", Claim("quick", CLAIM_LEASE))
-    assert not chords.dispatch(store.backend, "group", late)
-    store.backend.do_finish_chord("group")
-    assert not chords.dispatch(store.backend, "group", late)
-    assert store.app.sent == []
 
 
 @check("dispatch")
@@ -268,15 +178,15 @@ def chords_nest(store: Store) -> None:
     inner = {**BODY, "options": {"task_id": "body", "group_id": "outer", "group_index": 0, "chord": outer}}
     store.backend.open_chord("group", ["a"], inner)
     fail_part(store, "a", 0)
-    assert "a" in str(_failure(store))
+    assert "a" in str(body_error(store))
     settle_part(store, "z", 1, group_id="outer")
-    assert "body" in str(_failure(store, "outer-body"))
+    assert "body" in str(body_error(store, "outer-body"))
 
 
 @check("dispatch")
 def a_header_task_may_add_to_its_header(store: Store) -> None:
     """`grow_chord` adds header tasks while one runs; the body gets their results behind the others'."""
-    _open(store, "a", "b")
+    begun(store, "a", "b")
     settle_part(store, "a", 0)
     assert store.backend.grow_chord("group", ["c"]) == 3
     settle_part(store, "b", 1)
@@ -285,39 +195,3 @@ def a_header_task_may_add_to_its_header(store: Store) -> None:
     assert store.app.wait_sent(1, store.patience)[0].args == ([0, 1, 2],)
     assert isinstance(raised(lambda: store.backend.grow_chord("group", ["d"])), ChordError)
     assert isinstance(raised(lambda: store.backend.grow_chord("unknown", ["d"])), ChordError)
-
-
-@check("dispatch", "expiry")
-def an_expired_member_is_named(store: Store) -> None:
-    """If a member's result has expired by the time all are counted, the body fails with an error that names it."""
-    _open(store, "early", "late")
-    store.backend.store_result("early", 1, SUCCESS, request=part_request("early", 0), expires=10.0)
-    store.advance(20.0)
-    settle_part(store, "late", 1)
-    assert "early" in str(_failure(store))
-    assert store.app.sent == []
-
-
-@check("dispatch", "cleanup")
-def a_member_that_never_settles_is_named(store: Store) -> None:
-    """If a member expires before it was ever ready, the cleanup counts it, and the body fails with its name."""
-    _open(store, "lost", "fine")
-    store.backend.store_result("lost", None, "STARTED", request=Request("lost"), expires=10.0)
-    settle_part(store, "fine", 1)
-    store.advance(20.0)
-    store.backend.cleanup()
-    store.backend.sweep()
-    assert "lost" in str(_failure(store))
-
-
-@check("dispatch")
-def a_damaged_member_is_named(store: Store) -> None:
-    """If a member's record is damaged, the body fails with an error that names it, and is not tried for ever."""
-    _open(store, "good", "bad")
-    settle_part(store, "good", 0)
-    damaged = Settle("bad", SUCCESS, b'{"status": "SUCCESS", "result": [1, 2', part=Part("group", 1))
-    store.backend.do_settle(damaged)
-    store.backend.sweep()
-    error = raised(lambda: store.backend.wait_for("body", timeout=store.patience))
-    assert isinstance(error, ChordError), repr(error)
-    assert "bad" in str(error)

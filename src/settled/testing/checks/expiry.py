@@ -5,6 +5,7 @@ from __future__ import annotations
 from settled.errors import ResultExpired
 from settled.record import Chord, Gone
 from settled.states import FAILURE, PENDING, RETRY, STARTED, SUCCESS
+from settled.testing.checks.expecting import raised
 from settled.testing.contract import check
 from settled.testing.store import Store
 
@@ -128,12 +129,9 @@ def waiting_for_the_expired_says_so(store: Store) -> None:
     """Waiting for a task whose record has expired raises ResultExpired, naming it."""
     store.settle("task", expires=10.0)
     store.advance(20.0)
-    try:
-        store.backend.wait_for("task", timeout=store.patience)
-    except ResultExpired as exc:
-        assert "task" in str(exc)
-    else:
-        raise AssertionError("an expired result was returned")
+    error = raised(lambda: store.backend.wait_for("task", timeout=store.patience))
+    assert isinstance(error, ResultExpired), repr(error)
+    assert "task" in str(error)
 
 
 @check("cleanup")

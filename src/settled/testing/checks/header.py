@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from settled.errors import ChordError
 from settled.record import Chord, ChordState, Claim, FailurePolicy, Part, Settled
 from settled.states import FAILURE, SUCCESS
 from settled.testing.app import Request
+from settled.testing.checks.expecting import raised
 from settled.testing.store import Store
 
 BODY = {"task": "kit.body", "args": [], "kwargs": {"k": 1}, "options": {"task_id": "body"}}
@@ -82,3 +84,15 @@ def fail_part(store: Store, task_id: str, place: int, group_id: str = "group", a
     return store.backend.mark_as_failure(
         task_id, error, request=part_request(task_id, place, group_id, attempt)
     )
+
+
+def begun(store: Store, *members: str, on_failure: str = "all") -> str:
+    """Open a chord by the published interface; the body's id."""
+    return store.backend.open_chord("group", members, BODY, on_failure)
+
+
+def body_error(store: Store, task_id: str = "body") -> ChordError:
+    """The ChordError with which the body failed; AssertionError if it did not."""
+    error = raised(lambda: store.backend.wait_for(task_id, timeout=store.patience))
+    assert isinstance(error, ChordError), repr(error)
+    return error

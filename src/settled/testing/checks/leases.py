@@ -74,12 +74,9 @@ def a_lease_is_as_long_as_asked(store: Store) -> None:
 def racing_for_a_lease_has_one_winner(store: Store) -> None:
     """Of several tokens that take a lease at the same moment exactly one gets it."""
     for number in range(10):
-        taken = together(
-            *(
-                partial(
-                    store.backend.call, store.backend.do_lease, (f"lease-{number}",), f"token-{each}", 60.0
-                )
-                for each in range(6)
-            )
-        )
+        taken = together(*(partial(_taken, store, f"lease-{number}", f"t{each}") for each in range(6)))
         assert sum(map(len, taken)) == 1
+
+
+def _taken(store: Store, name: str, token: str) -> frozenset[str]:
+    return store.backend.call(store.backend.do_lease, (name,), token, 60.0)
