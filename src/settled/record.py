@@ -179,7 +179,10 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
 
 class Query(msgspec.Struct, frozen=True, gc=False):
-    """Which rows to list: every field given must match. Newest write first."""
+    """Which rows to list: every field given must match. The latest write comes first.
+
+    `since` (inclusive) and `until` are points in time of the latest write.
+    """
 
     states: tuple[str, ...] = ()
     name: str | None = None

@@ -74,11 +74,12 @@ class Engine:
     def do_settle(self, write: Settle) -> Settled:
         """The atomic step: guard, record, chord part, claim on the due body, notice to waiters.
 
-        Writes the record if `states.may_replace` allows it. If the state then stored is ready
-        and `write.part` names an open chord of which the task is a member, the member's place is
-        counted, once (a SUCCESS replaces an earlier failure); if that makes the chord complete
-        and it is neither done nor claimed by a live claim of another token, `write.claim` is
-        recorded and `claimed` is True. Without a claim a complete chord is left due at once.
+        Writes the record if `states.may_replace` allows it. What an earlier write knew of name,
+        worker, queue, group, parent and root stays where this one does not know it. If the state
+        then stored is ready and `write.part` names an open chord, the task's places in its header
+        are counted, once (a SUCCESS replaces an earlier failure); if the chord then is complete, and
+        neither done nor claimed by a live claim of another token, `write.claim` is recorded and
+        `claimed` is True. Without a claim a complete chord is left due at once.
         """
         raise NotImplementedError(f"{type(self).__name__} does not implement do_settle")
 
@@ -91,11 +92,11 @@ class Engine:
         raise NotImplementedError(f"{type(self).__name__} does not implement do_forget")
 
     def do_query(self, query: Query) -> Iterator[Row]:
-        """Rows that match, the latest write first. Capability `queries`."""
+        """Rows that match, the latest write first, from one look at the store. Capability `queries`."""
         raise NotImplementedError(f"{type(self).__name__} cannot list records")
 
     def do_cleanup(self, limit: int) -> int:
-        """Delete at most `limit` expired records, groups, chords and leases; how many were deleted.
+        """Delete at most `limit` expired records; how many. Expired groups, chords and leases go with them.
 
         A member of an open chord whose record expires, in whatever state, is first counted as
         EXPIRED, so that the body fails with its name rather than wait for ever.

@@ -30,6 +30,9 @@ TOMBSTONE_LIFE = 24 * 3600.0
 """Seconds for which expired and forgotten are told from unknown."""
 
 
+_KNOWN = ("name", "worker", "queue", "group_id", "parent_id", "root_id")
+
+
 class _Record(msgspec.Struct):
     write: Settle
     created: float
@@ -104,7 +107,11 @@ class MemoryBackend(BaseBackend):
             return Settled(landed, state, claimed)
 
     def _put(self, write: Settle, old: _Record | None, now: float) -> None:
-        started = old.started if old is not None else None
+        started = None
+        if old is not None:
+            started = old.started
+            known = {name: getattr(old.write, name) for name in _KNOWN if getattr(write, name) is None}
+            write = msgspec.structs.replace(write, **known)
         if started is None and write.state == STARTED:
             started = now
         self._records.pop(write.task_id, None)  # so that the latest write is last

@@ -163,8 +163,10 @@ def due_chords(db: apsw.Connection, limit: int, now: float) -> list[str]:
 
 
 def read_chord(db: apsw.Connection, group_id: str) -> ChordState | None:
+    found: ChordState | None = None
     with db:  # one snapshot for both statements
-        return _barrier(db, group_id)
+        found = _barrier(db, group_id)
+    return found
 
 
 def _barrier(db: apsw.Connection, group_id: str) -> ChordState | None:

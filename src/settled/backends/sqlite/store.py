@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import threading
@@ -54,6 +55,8 @@ class Store:
         """Grows when the file was found to be another one, whose records have nothing to do with the old."""
         self._pid = 0
         self._minds_forks = False
+        self.last_write = -math.inf
+        """When this process last began to write, by the monotonic clock."""
 
     def write(self, step: Callable[[apsw.Connection, *Args], T], *args: *Args) -> T:
         """Run `step` as one transaction."""
@@ -64,7 +67,8 @@ class Store:
         waiting: _Waiting | None = None
         while True:
             pool = self._pool or self._new_pool()
-            if time.monotonic() >= self._next_check:
+            self.last_write = time.monotonic()
+            if self.last_write >= self._next_check:
                 self.check_file()
             try:
                 with pool.writing:
