@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.ready-run
 DEV := $(VENV)/.ready-dev
-PURE := src/settled/states.py,src/settled/record.py,src/settled/failure.py,src/settled/errors.py,src/settled/url.py
+PURE := src/settled/states.py,src/settled/record.py,src/settled/failure/*,src/settled/codec/*,src/settled/errors.py,src/settled/url.py
 
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import queue
 import statistics
 import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 
 import settled
@@ -49,10 +51,10 @@ def run(once: bool) -> list[Row]:
 def _inside(name: str, backend: BaseBackend, wait: Callable[..., None], count: int) -> Row:
     task_ids = [str(uuid.uuid4()) for _ in range(count)]
     woken: list[int] = []
-    begun = threading.Semaphore(0)
-    waiter = threading.Thread(target=wait, args=(backend, task_ids, woken, begun.release))
+    begun: queue.SimpleQueue[None] = queue.SimpleQueue()
+    waiter = threading.Thread(target=wait, args=(backend, task_ids, woken, partial(begun.put, None)))
     waiter.start()
-    returned = _store_each(backend, task_ids, lambda: bool(begun.acquire()))
+    returned = _store_each(backend, task_ids, begun.get)
     waiter.join()
     return _latency(name, returned, woken, 100, None)
 

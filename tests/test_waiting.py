@@ -184,7 +184,6 @@ def _no_other_watchers():
         thread.join(60)
 
 
-
 def waiting_for(setting: Setting, task_id: str) -> tuple[Script, Getting]:
     """A thread that waits, and the listener, once that has been told and has been looked behind."""
     getting = Getting(setting.watcher, task_id)

@@ -57,9 +57,6 @@ class Engine:
 
     capabilities: ClassVar[Capabilities] = Capabilities()
 
-    local_reads: ClassVar[bool] = False
-    """Reads take microseconds and never wait, so an event loop may make them itself."""
-
     clock: Callable[[], float] = staticmethod(time.time)
     """UTC seconds since the epoch. Engines with a clock of their own use that instead."""
 

@@ -65,7 +65,6 @@ class MemoryBackend(BaseBackend):
     )
     persistent = False
     default_url = "memory://"
-    local_reads = True
 
     def __init__(self, app: Application, *args: object, **kwargs: object) -> None:
         super().__init__(app, *args, **kwargs)  # type: ignore[arg-type]

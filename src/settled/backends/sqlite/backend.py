@@ -37,7 +37,6 @@ class SQLiteBackend(BaseBackend):
         expiry="cleanup",
         tombstones=True,
     )
-    local_reads = True
     default_url = "sqlite:///settled.db"
     url_options: ClassVar[Mapping[str, Callable[[object], object]]] = {
         "durability": one_of("normal", "full"),
