@@ -166,7 +166,7 @@ def read_chord(db: apsw.Connection, group_id: str) -> ChordState | None:
     found: ChordState | None = None
     with db:  # one snapshot for both statements
         found = _barrier(db, group_id)
-    return found
+    return found  # noqa: RET504 - by its types, leaving the block might swallow an exception
 
 
 def _barrier(db: apsw.Connection, group_id: str) -> ChordState | None:
