@@ -239,7 +239,8 @@ class Flights:
 
     def abandon_all(self) -> None:
         """Abandon every call that has not started."""
-        for flight in reversed(self._register.all()):
+        # Bodies that wait for their header first: they are cancelled too, not failed by its last member.
+        for flight in sorted(reversed(self._register.all()), key=lambda flight: not flight.parked):
             self._abandon(flight)
 
     def _abandon(self, flight: Flight) -> None:
