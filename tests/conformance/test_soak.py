@@ -28,7 +28,7 @@ def test_any_sequence_does_as_the_model(store):
 
 
 def test_every_history_is_linear(store):
-    for seed in range(60):
+    for seed in range(500):
         plans = [
             [(state, f"{seed}-{task}", attempt, value) for state, task, attempt, value in plan]
             for plan in history.plans(writers=4, tasks=3, length=36, seed=seed)

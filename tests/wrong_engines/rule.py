@@ -146,6 +146,13 @@ class DueWhenClaimed(MemoryBackend):
         return [each for each in super().do_due_chords(limit) if self._chords[each].token is not None]
 
 
+@breaks("claims.a_late_part_gets_what_is_due")
+class ClaimsByCountingOnly(MemoryBackend):
+    def do_settle(self, write):
+        complete = write.part is not None and self._chords[write.part.group_id].complete()
+        return super().do_settle(replace(write, claim=None) if complete else write)
+
+
 @breaks("atomic.racing_duplicates_count_once", "claims.racing_parts_get_one_claim")
 class ClaimForEachPart(MemoryBackend):
     def do_settle(self, write):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from msgspec.structs import replace
 
 from settled.backends.memory import MemoryBackend
@@ -217,6 +219,14 @@ class ListsAnyTime(MemoryBackend):
 class RowsWithoutSize(MemoryBackend):
     def do_query(self, query):
         return (replace(row, size=0) for row in super().do_query(query))
+
+
+@breaks("queries.what_was_known_stays_known")
+class LastWriteIsAllThatIsKnown(MemoryBackend):
+    def do_query(self, query):
+        for row in super().do_query(query):
+            known = json.loads(self._records[row.task_id].write.payload)
+            yield replace(row, name=known.get("name"), worker=known.get("worker"))
 
 
 @breaks("queries.what_is_gone_is_not_listed")

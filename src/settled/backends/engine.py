@@ -72,7 +72,8 @@ class Engine:
         """The atomic step: guard, record, chord part, claim on the due body, notice to waiters.
 
         Writes the record if `states.may_replace` allows it. What an earlier write knew of name,
-        worker, queue, group, parent and root stays where this one does not know it. If the state
+        worker, queue, group, parent and root stays where this one does not know it (but for a store
+        that keeps nothing beside the payload). If the state
         then stored is ready and `write.part` names an open chord, the task's places in its header
         are counted, once (a SUCCESS replaces an earlier failure); if the chord then is complete, and
         neither done nor claimed by a live claim of another token, `write.claim` is recorded and

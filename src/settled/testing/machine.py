@@ -126,8 +126,6 @@ class Machine(RuleBasedStateMachine):
         life = None if self.has.expiry == "none" else life
         value = next(self.values)
         members = self.model.chords[group].members if group in self.model.chords else []
-        if task not in members:
-            token = None  # whether a stranger may have the claim on what is complete is not said
         part = Part(self._id(group), members.index(task) if place and task in members else None)
         write = self.store.write(
             self._id(task),

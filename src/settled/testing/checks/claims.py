@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from settled.record import Chord, Claim
+from settled.record import Chord, Claim, Part
 from settled.states import SUCCESS
 from settled.testing.checks.header import LEASE, claim, completed, count, due, members, opened, standing
 from settled.testing.contract import check
@@ -22,6 +22,15 @@ def the_last_part_gets_the_claim(store: Store) -> None:
         False,
         True,
     ]
+
+
+@check("claims")
+def a_late_part_gets_what_is_due(store: Store) -> None:
+    """A part that finds its chord complete and unclaimed gets the claim, counted already or no member at all."""
+    for number, task_id in enumerate(("group-0-1", "stranger")):
+        completed(store, group_id=f"group-{number}")
+        assert store.settle(task_id, part=Part(f"group-{number}"), claim=claim()).claimed
+        assert due(store) == []
 
 
 @check("claims")

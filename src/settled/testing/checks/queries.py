@@ -91,6 +91,15 @@ def a_row_says_what_is_known(store: Store) -> None:
     assert row.done is not None
 
 
+@check("queries", "atomic")
+def what_was_known_stays_known(store: Store) -> None:
+    """Name, worker, group and parent of an earlier write stay listed where a later write does not know them."""
+    store.settle("task", STARTED, name="add", worker="w", group_id="g", parent_id="p")
+    store.settle("task", SUCCESS)
+    (row,) = store.backend.query()
+    assert (row.state, row.name, row.worker, row.group_id, row.parent_id) == (SUCCESS, "add", "w", "g", "p")
+
+
 @check("queries")
 def what_is_gone_is_not_listed(store: Store) -> None:
     """What was forgotten is not listed."""
