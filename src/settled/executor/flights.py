@@ -240,7 +240,8 @@ class Flights:
     def abandon_all(self) -> None:
         """Abandon every call that has not started."""
         # Bodies that wait for their header first: they are cancelled too, not failed by its last member.
-        for flight in sorted(reversed(self._register.all()), key=lambda flight: not flight.parked):
+        newest_first = self._register.all()[::-1]
+        for flight in sorted(newest_first, key=lambda flight: not flight.parked):
             self._abandon(flight)
 
     def _abandon(self, flight: Flight) -> None:
