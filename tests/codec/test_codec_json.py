@@ -357,3 +357,10 @@ def test_a_payload_cut_or_changed_anywhere_is_read_or_refused(text, data):
     payload[place : place + 1] = data.draw(st.binary(max_size=2))
     with contextlib.suppress(DecodeError):
         decoded(bytes(payload))
+
+
+@pytest.mark.parametrize("value", [{"plain": 1}, {"at": datetime(2026, 11, 22, tzinfo=UTC)}, {"b": b"\xff"}])
+def test_a_payload_that_a_store_keeps_as_text_is_read_like_its_bytes(value):
+    payload = codec.encode(value, "json")
+    assert codec.decode(payload.decode(), frozenset({"json"})) == value
+    assert codec.decode(payload, frozenset({"json"})) == value
