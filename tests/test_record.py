@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from settled import errors
+from settled import errors, record
 from settled.errors import CorruptRecord, InvalidTaskId, RemoteError, SettledError
 from settled.record import (
     MAX_ID_BYTES,
@@ -122,3 +122,18 @@ def test_a_remote_error_tells_of_the_original_and_survives_pickling():
         assert (each.exc_type, each.exc_module, each.exc_args) == ("app.Broken", "app", ("x", 5))
         assert (each.bases, each.attributes, each.exceptions) == (("builtins.ValueError",), {"code": 7}, ())
         assert each.remote_traceback is None
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        (record.Query(), True),
+        (record.Query(states=("SUCCESS",), name="add", since=5.0, until=6.0), True),
+        (record.Query(states=("FAILURE",)), False),
+        (record.Query(name="sub"), False),
+        (record.Query(until=5.0), False),
+        (record.Query(since=5.5), False),
+    ],
+)
+def test_a_query_finds_what_has_every_field_it_names(query, found):
+    assert query.matches(record.Settle("task", "SUCCESS", b"", name="add"), 5.0) is found

@@ -193,6 +193,21 @@ class Query(msgspec.Struct, frozen=True, gc=False):
     until: float | None = None
     limit: int = 100
 
+    def matches(self, listed: Row | Settle, updated: float) -> bool:
+        """Whether a task, last written at `updated`, belongs to the answer; for stores without a filter."""
+        wanted = (
+            (self.name, listed.name),
+            (self.worker, listed.worker),
+            (self.group_id, listed.group_id),
+            (self.parent_id, listed.parent_id),
+        )
+        return (
+            (not self.states or listed.state in self.states)
+            and all(value is None or value == held for value, held in wanted)
+            and (self.since is None or updated >= self.since)
+            and (self.until is None or updated < self.until)
+        )
+
 
 class Capabilities(msgspec.Struct, frozen=True, gc=False):
     """What an engine can do. Declared once per engine, asked, never guessed.

@@ -219,7 +219,7 @@ class KeyValueStoreBackend(KeyValueBarrier, BaseBackend):
         found = sorted(
             filter(None, map(self._row, self._task_ids())), key=lambda row: row.created, reverse=True
         )
-        matching = (row for row in found if _matches(row, query))
+        matching = (row for row in found if query.matches(row, row.created))
         return (row for row, _ in zip(matching, range(query.limit), strict=False))
 
     def _task_ids(self) -> list[str]:
@@ -350,18 +350,3 @@ def _seconds(iso: object) -> float | None:
         return datetime.fromisoformat(iso).timestamp()
     except ValueError:
         return None
-
-
-def _matches(row: Row, query: Query) -> bool:
-    wanted = (
-        (query.name, row.name),
-        (query.worker, row.worker),
-        (query.group_id, row.group_id),
-        (query.parent_id, row.parent_id),
-    )
-    return (
-        (not query.states or row.state in query.states)
-        and all(value is None or value == held for value, held in wanted)
-        and (query.since is None or row.created >= query.since)
-        and (query.until is None or row.created < query.until)
-    )

@@ -154,7 +154,7 @@ class MemoryBackend(BaseBackend):
             matching = [
                 _row(record)
                 for task_id, record in self._records.items()
-                if self._live(task_id, now) is not None and _matches(record, query)
+                if self._live(task_id, now) is not None and query.matches(record.write, record.updated)
             ]
         return iter(matching[::-1][: query.limit])
 
@@ -333,22 +333,4 @@ def _row(record: _Record) -> Row:
         record.done,
         record.expires,
         len(write.payload),
-    )
-
-
-def _matches(record: _Record, query: Query) -> bool:
-    write = record.write
-    return (
-        (not query.states or write.state in query.states)
-        and all(
-            wanted is None or wanted == held
-            for wanted, held in (
-                (query.name, write.name),
-                (query.worker, write.worker),
-                (query.group_id, write.group_id),
-                (query.parent_id, write.parent_id),
-            )
-        )
-        and (query.since is None or record.updated >= query.since)
-        and (query.until is None or record.updated < query.until)
     )
