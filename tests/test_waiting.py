@@ -18,9 +18,10 @@ import pytest
 from settled import waiting
 from settled.app import App
 from settled.callbacks import Callbacks
+from settled.delivery import Answer
 from settled.errors import StoreError, StoreUnavailable, TimeoutError
 from settled.listening import Polling
-from settled.waiting import Answer, Watcher
+from settled.waiting import Watcher
 
 PATIENCE = 30.0
 """Seconds after which a test that hangs is ended."""
@@ -37,7 +38,7 @@ class Store:
         self.after: Callable[[], None] = lambda: None
         self._changed = threading.Condition()
 
-    def ready(self, task_ids: Sequence[str]) -> dict[str, Answer]:
+    def ready(self, task_ids: Sequence[str], deadline: float | None = None) -> dict[str, Answer]:
         self.before()
         if self.fault is not None:
             with self._changed:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, cast
 from settled.backends import tree
 from settled.backends.base import BaseBackend
 from settled.backends.protocols import Application
+from settled.delivery import Answer
 from settled.errors import SettledError
 from settled.record import Meta, Presence, checked_id, is_ready
 from settled.states import FAILURE, PENDING, PROPAGATE_STATES, READY_STATES, SUCCESS
-from settled.waiting import Answer
 
 if TYPE_CHECKING:
     import asyncio
@@ -69,7 +69,7 @@ class ResultBase(Generic[T]):
     def __await__(self) -> Generator[object, None, T]:
         """`await handle` is `get()` without a thread: the process's one watcher resolves it."""
         if self._meta is None:
-            answer = yield from self.backend.watcher.future(self.id)
+            answer = yield from self.backend.watcher.answer(self.id)
             self.keep(self.backend.outcome_meta(answer))
         return self._value(True)
 

@@ -16,11 +16,15 @@ _SECRET = re.compile("pass|pwd|secret|token|key|credential|auth|signature", re.I
 
 
 class Location(msgspec.Struct, frozen=True):
-    """Where a store is, as its URL says. `path` is unquoted and begins with "/" where there is one."""
+    """Where a store is, as its URL says. `path` is unquoted and begins with "/" where there is one.
+
+    `host` and `port` are the first of `hosts`, of which a store of several servers may have many.
+    """
 
     scheme: str
     host: str | None
     port: int | None
+    hosts: tuple[tuple[str, int | None], ...]
     username: str | None
     password: str | None
     path: str
@@ -62,15 +66,17 @@ def parse(url: object) -> Location:
             f"{_without_user(url)[:40]!r} is not a backend URL: it has no scheme. "
             "Write 'sqlite:///results.db' or 'memory://'"
         )
+    url = _joined(url, scheme)
     # Python's own messages quote parts of the URL, which may be parts of a password.
     try:
         parts = urlsplit(url)
     except ValueError:
         raise ConfigurationError(f"the {scheme}:// URL cannot be read: {_ESCAPE}") from None
     try:
-        port = parts.port
+        hosts = _hosts(parts.netloc)
     except ValueError:
         raise ConfigurationError(f"the port in the {scheme}:// URL is not a port number; {_ESCAPE}") from None
+    host, port = hosts[0] if hosts else (None, None)
     try:
         pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     except ValueError:
@@ -83,14 +89,39 @@ def parse(url: object) -> Location:
         raise ConfigurationError(f"the {scheme}:// URL gives {', '.join(names)} more than once")
     return Location(
         scheme=scheme.lower(),
-        host=unquote(parts.hostname) if parts.hostname else None,
+        host=host,
         port=port,
+        hosts=hosts,
         username=unquote(parts.username) if parts.username else None,
         password=unquote(parts.password) if parts.password else None,
         path=unquote(parts.path),
         options=options,
         url=url,
     )
+
+
+def _joined(url: str, scheme: str) -> str:
+    """`s://a/0;s://b/0`, as some write several servers, in the form `s://a,b/0`."""
+    first, *others = url.split(f";{scheme}://")
+    if not others:
+        return url
+    head = f"{scheme}://"
+    netloc, slash, rest = first[len(head) :].partition("/")
+    more = [each.partition("/")[0].rpartition("@")[2] for each in others]
+    query = next((each.partition("?")[2] for each in others if "?" in each), "")
+    joined = f"{head}{','.join([netloc, *more])}{slash}{rest}"
+    return f"{joined}?{query}" if query and "?" not in joined else joined
+
+
+def _hosts(netloc: str) -> tuple[tuple[str, int | None], ...]:
+    """(host, port) of each server; ValueError for a port that is none."""
+    found = []
+    for each in netloc.rpartition("@")[2].split(","):
+        parts = urlsplit(f"//{each}")
+        port = parts.port
+        if parts.hostname:
+            found.append((unquote(parts.hostname), port))
+    return tuple(found)
 
 
 def read_options(
@@ -140,6 +171,26 @@ def count(value: object) -> int:
     if number < 1:
         raise ValueError("expected a whole number, 1 or more")
     return int(number)
+
+
+def switch(value: object) -> bool:
+    """A yes or no: true, yes, on, 1, or their opposites."""
+    word = str(value).lower()
+    if word not in _SWITCH:
+        raise ValueError("expected true or false")
+    return _SWITCH[word]
+
+
+_SWITCH = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
 
 
 def one_of(*choices: str) -> Callable[[object], str]:

@@ -15,11 +15,12 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from settled.callbacks import Callbacks
+from settled.delivery import Answer, AsyncDelivery, Waiter, deliver_to, hand_over
 from settled.errors import SettledError, StoreError, StoreUnavailable, TimeoutError
 from settled.listening import Listening, Polling
 
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     import asyncio  # 30 ms and 8 MB: loaded where it is used, for programs that do without
 
 log = logging.getLogger("settled.waiting")
-
-Answer = Mapping[str, object] | SettledError
-"""What a waiter is told: the ready record, or why there will never be one."""
 
 SAFETY_POLL = 5.0
 """Seconds between two looks at everything awaited, whatever was or was not pushed."""
@@ -39,29 +37,22 @@ LINGER = 2.0
 
 READ_BATCH = 1000
 
-
-class Waiter:
-    """One registration: `deliver` is called once, from any thread, unless it is dropped first."""
-
-    __slots__ = ("deliver", "task_id")
-
-    def __init__(self, task_id: str, deliver: Callable[[Answer], None]) -> None:
-        self.task_id = task_id
-        self.deliver = deliver
+ONE_LOOK = 0.1
+"""Seconds that a look may take whatever its caller's timeout: a store that answers is heard at a timeout of 0."""
 
 
 class Watcher:
     """Tells waiters that their tasks are settled.
 
     Args:
-        ready: reads these ids and returns what is ready (or hopeless) among them, by id.
-            Raises StoreUnavailable while the store cannot be reached.
+        ready: reads these ids and returns what is ready (or hopeless) among them, by id; by the
+            deadline given, if one is. Raises StoreUnavailable while the store cannot be reached.
         listen: makes the engine's listener, or None where every settle is made in this process.
     """
 
     def __init__(
         self,
-        ready: Callable[[Sequence[str]], Mapping[str, Answer]],
+        ready: Callable[[Sequence[str], float | None], Mapping[str, Answer]],
         listen: Callable[[], Listening] | None,
     ) -> None:
         self._ready = ready
@@ -73,6 +64,7 @@ class Watcher:
         # Re-entrant: a collected `each` lets go of its waiters wherever the collector happens to run.
         self._lock = threading.RLock()
         self._waiters: dict[str, Waiter | list[Waiter]] = {}
+        self._unseen: deque[str] = deque()
         self._fresh: deque[str] = deque()
         self._dropped: deque[str] = deque()
         self._listener: Listening | None = None
@@ -95,7 +87,7 @@ class Watcher:
         0 looks once. An outage of the store that is shorter than the timeout is not seen.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        found = self.look((task_id,)).get(task_id)
+        found = self.look((task_id,), deadline).get(task_id)
         if found is not None or timeout == 0:
             return found
         box: list[Answer] = []
@@ -111,7 +103,7 @@ class Watcher:
             left = -1 if deadline is None else max(0.0, deadline - time.monotonic())
             if settled.acquire(timeout=min(left, threading.TIMEOUT_MAX)):
                 return box[0]
-            return self.look((task_id,)).get(task_id)
+            return self.look((task_id,), deadline).get(task_id)
         finally:
             self.discard(waiter)
 
@@ -125,7 +117,7 @@ class Watcher:
         waiters: dict[str, Waiter] = {}
         missing = dict.fromkeys(task_ids)
         try:
-            for found in self.looks(task_ids):
+            for found in self.looks(task_ids, deadline):
                 yield from _struck(missing, found)
             for task_id in missing if timeout != 0 else ():
                 waiters[task_id] = self.add(task_id, partial(_arrive, arrived, task_id))
@@ -134,7 +126,7 @@ class Watcher:
                 try:
                     found = [arrived.get(timeout=None if left is None else min(left, threading.TIMEOUT_MAX))]
                 except queue.Empty:
-                    found = [pair for late in self.looks(list(missing)) for pair in late]
+                    found = [pair for late in self.looks(list(missing), deadline) for pair in late]
                     if not found:
                         shown = ", ".join(itertools.islice(missing, 3))
                         raise TimeoutError(
@@ -145,28 +137,48 @@ class Watcher:
             for waiter in waiters.values():
                 self.discard(waiter)
 
-    def look(self, task_ids: Sequence[str]) -> Mapping[str, Answer]:
-        """What is ready among these ids, by id; nothing while the store cannot be reached."""
+    def look(self, task_ids: Sequence[str], deadline: float | None = None) -> Mapping[str, Answer]:
+        """What is ready among these ids, by id; nothing while the store cannot be reached.
+
+        A store that does not answer is waited for until `deadline`, or for `ONE_LOOK` if that is later.
+        """
         try:
-            return self._ready(task_ids)
+            return self._ready(
+                task_ids, None if deadline is None else max(deadline, time.monotonic() + ONE_LOOK)
+            )
         except StoreUnavailable:
             return {}
 
-    def looks(self, task_ids: Sequence[str]) -> Iterator[Iterable[tuple[str, Answer]]]:
+    def looks(
+        self, task_ids: Sequence[str], deadline: float | None = None
+    ) -> Iterator[Iterable[tuple[str, Answer]]]:
         """`look` at any number of ids, in batches."""
         for start in range(0, len(task_ids), READ_BATCH):
-            yield self.look(task_ids[start : start + READ_BATCH]).items()
+            yield self.look(task_ids[start : start + READ_BATCH], deadline).items()
 
     def future(self, task_id: str) -> asyncio.Future[Answer]:
         """A future of the running loop. Cancelling it lets go of the registration."""
+        future, waiter = self._future(task_id)
+        future.add_done_callback(lambda _: self.discard(waiter))
+        return future
+
+    def answer(self, task_id: str) -> Generator[object, None, Answer]:
+        """To be awaited in place (`yield from`): as `future`, without the callback."""
+        future, waiter = self._future(task_id)
+        try:
+            return (yield from future)
+        finally:
+            if future.cancelled() or not future.done():
+                self.discard(waiter)
+
+    def _future(self, task_id: str) -> tuple[asyncio.Future[Answer], Waiter]:
         from asyncio import get_running_loop
 
         loop = get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
-        waiter = Waiter(task_id, _AsyncDelivery(loop, future))
-        self._register(waiter)
-        future.add_done_callback(lambda _: self.discard(waiter))
-        return future
+        waiter = Waiter(task_id, AsyncDelivery(loop, future))
+        self._register(waiter, seen=False)
+        return future, waiter
 
     def add(self, task_id: str, deliver: Callable[[Answer], None]) -> Waiter:
         """Have `deliver` called, from any thread, when the task is ready; perhaps before this returns."""
@@ -225,14 +237,16 @@ class Watcher:
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _register(self, waiter: Waiter) -> None:
+    def _register(self, waiter: Waiter, seen: bool = True) -> None:
+        """`seen`: the task was looked at just now, and was not ready."""
         self._check_fork()
         first = False
         with self._lock:
             if self._listen is not None:
                 self._have_thread()
-                self._fresh.append(waiter.task_id)
-                first = len(self._fresh) == 1
+                fresh = self._fresh if seen else self._unseen
+                fresh.append(waiter.task_id)
+                first = len(fresh) == 1
             held = self._waiters.get(waiter.task_id)
             if held is None:
                 self._waiters[waiter.task_id] = waiter
@@ -272,16 +286,16 @@ class Watcher:
         """Read these ids and serve the waiters of those that are ready, each with a record of its own."""
         batches: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Answer], Answer]]] = {}
         for start in range(0, len(task_ids), READ_BATCH):
-            for task_id, outcome in self._ready(task_ids[start : start + READ_BATCH]).items():
+            for task_id, outcome in self._ready(task_ids[start : start + READ_BATCH], None).items():
                 for waiter in self._take(task_id):
                     told = outcome if isinstance(outcome, SettledError) else dict(outcome)
                     deliver = waiter.deliver
-                    if isinstance(deliver, _AsyncDelivery):
+                    if isinstance(deliver, AsyncDelivery):
                         batches.setdefault(deliver.loop, []).append((deliver.future, told))
                     else:
-                        _deliver(waiter, told)
+                        deliver_to(waiter, told)
             for loop, batch in batches.items():
-                _hand_over(loop, batch)
+                hand_over(loop, batch)
             batches.clear()
 
     def _take(self, task_id: str) -> Sequence[Waiter]:
@@ -318,10 +332,11 @@ class Watcher:
             error.__cause__ = cause
         for task_id in task_ids:
             for waiter in self._take(task_id):
-                _deliver(waiter, error)
+                deliver_to(waiter, error)
 
     def _serve(self, pauses: _Pauses) -> None:
         """Listen and tell until nobody has waited for a while."""
+        self._tell_unseen()
         listener = (self._listen or Polling)()
         try:
             with self._lock:
@@ -329,6 +344,7 @@ class Watcher:
                     return
                 self._listener = listener
                 awaited = list(self._waiters)
+                self._unseen.clear()
                 self._fresh.clear()
                 self._dropped.clear()
             listener.watch(awaited)
@@ -353,7 +369,7 @@ class Watcher:
             if idle_until is not None and now >= idle_until and self._ended():
                 return
             until = safety if idle_until is None else idle_until
-            changed = () if self._fresh else listener.wait(max(0.0, until - now))
+            changed = () if self._fresh or self._unseen else listener.wait(max(0.0, until - now))
             if changed is None or time.monotonic() >= safety:
                 self._tell(list(self._waiters))
                 safety = time.monotonic() + SAFETY_POLL * random.uniform(0.8, 1.2)
@@ -365,6 +381,7 @@ class Watcher:
 
         False if this thread has been replaced.
         """
+        self._tell_unseen()
         with self._lock:
             if self._thread is not threading.current_thread():
                 return False
@@ -378,6 +395,15 @@ class Watcher:
             listener.watch(fresh)
             self._tell(fresh)
         return True
+
+    def _tell_unseen(self) -> None:
+        """Read those that nobody has looked at yet: what is ready need not be listened for."""
+        with self._lock:
+            unseen = [task_id for task_id in dict.fromkeys(self._unseen) if task_id in self._waiters]
+            self._unseen.clear()
+            self._fresh.extend(unseen)
+        if unseen:
+            self._tell(unseen)
 
     def _ended(self) -> bool:
         """Whether the thread may end: decided under the lock, so that no new waiter is left behind."""
@@ -403,14 +429,6 @@ class _Pauses:
         return pause * random.uniform(0.5, 1.5)
 
 
-def _deliver(waiter: Waiter, outcome: Answer) -> None:
-    """Tell one waiter. What it raises must cost no other waiter its outcome, nor end the thread."""
-    try:
-        waiter.deliver(outcome)
-    except (Exception, SystemExit):
-        log.exception("the one who waits for task %s could not be told", waiter.task_id)
-
-
 def _struck(missing: dict[str, None], found: Iterable[tuple[str, Answer]]) -> Iterator[tuple[str, Answer]]:
     """What of `found` is still missing, struck from there: an id may be both pushed and looked up."""
     for task_id, outcome in found:
@@ -421,29 +439,3 @@ def _struck(missing: dict[str, None], found: Iterable[tuple[str, Answer]]) -> It
 
 def _arrive(arrived: queue.SimpleQueue[tuple[str, Answer]], task_id: str, outcome: Answer) -> None:
     arrived.put((task_id, outcome))
-
-
-class _AsyncDelivery:
-    """Hands one outcome to a future of another thread's loop; kept small, there may be 10,000."""
-
-    __slots__ = ("future", "loop")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Answer]) -> None:
-        self.loop = loop
-        self.future = future
-
-    def __call__(self, outcome: Answer) -> None:
-        _hand_over(self.loop, [(self.future, outcome)])
-
-
-def _hand_over(loop: asyncio.AbstractEventLoop, batch: list[tuple[asyncio.Future[Answer], Answer]]) -> None:
-    def resolve() -> None:
-        for future, outcome in batch:
-            if not future.done():
-                future.set_result(outcome)
-
-    try:
-        loop.call_soon_threadsafe(resolve)
-    except RuntimeError:
-        if not loop.is_closed():  # nobody can await in a closed loop any more
-            raise

@@ -7,10 +7,10 @@ import time
 from argparse import Namespace
 
 from settled.cli import store, text
+from settled.delivery import Answer
 from settled.errors import SettledError, TimeoutError
 from settled.record import holds_exception
 from settled.states import SUCCESS
-from settled.waiting import Answer
 
 TIMED_OUT = 124
 """The exit status of `timeout(1)`."""

@@ -75,8 +75,12 @@ def decode(payload: bytes | str | memoryview, accept: frozenset[str], default: s
         DecodeError: it is damaged; for pickle, anything that loading it raised.
         ConfigurationError: `default` is none of SERIALIZERS.
     """
-    if isinstance(payload, str) and payload.startswith("{") and "json" in accept:
-        return json.loads_text(payload)  # what a store with text columns hands out: a tenth off a read
+    # The usual record, told at once: a tenth off a read.
+    if type(payload) is bytes:
+        if payload.startswith(b"{") and "json" in accept:
+            return json.loads(payload)
+    elif isinstance(payload, str) and payload.startswith("{") and "json" in accept:
+        return json.loads_text(payload)  # what a store with text columns hands out
     serializer, body = _identify(payload, default)
     if serializer not in accept:
         raise _refusal(serializer, accept)

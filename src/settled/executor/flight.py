@@ -5,10 +5,10 @@ from __future__ import annotations
 from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import Protocol
 
+from settled.delivery import Waiter
 from settled.errors import ConfigurationError, WorkerLost
 from settled.executor.handles import Handle
 from settled.executor.tasks import Task
-from settled.waiting import Waiter
 
 
 class Tower(Protocol):

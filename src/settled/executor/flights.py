@@ -7,6 +7,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from functools import partial
 
 from settled.backends.base import BaseBackend
+from settled.delivery import Answer
 from settled.errors import (
     ConfigurationError,
     ResultExpired,
@@ -27,7 +28,6 @@ from settled.executor.tasks import Rules, Task
 from settled.executor.worker import BUSY, INTERRUPTED, LEFT, run, worker_name
 from settled.record import Meta, is_ready
 from settled.states import FAILURE, REVOKED
-from settled.waiting import Answer
 
 _UNSENDABLE = (pickle.PickleError, TypeError, AttributeError, ImportError, ConfigurationError)
 _TELLS_LIMITS = (ProcessPoolExecutor, ThreadPoolExecutor)  # their workers need no watching for time limits

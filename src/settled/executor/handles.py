@@ -11,11 +11,11 @@ from typing import Protocol, TypeVar, cast
 
 from settled.backends.base import BaseBackend
 from settled.backends.protocols import checked_timeout
+from settled.delivery import Answer
 from settled.errors import SettledError, TimeoutError
 from settled.record import Meta
 from settled.results import AnyResult, AsyncResult, ResultBase
 from settled.states import PROPAGATE_STATES, SUCCESS
-from settled.waiting import Answer
 
 log = logging.getLogger("settled.executor")
 
