@@ -17,10 +17,13 @@ SMALL = 100
 def run(once: bool) -> list[Row]:
     large, rounds = (1000, 1) if once else (10_000, 5)
     with folder() as path:
-        return [_row(url, large, rounds) for url in ("memory://", f"sqlite:///{path}/chord.db")]
+        return [
+            row(url.partition(":")[0], url, large, rounds)
+            for url in ("memory://", f"sqlite:///{path}/chord.db")
+        ]
 
 
-def _row(url: str, large: int, rounds: int) -> Row:
+def row(engine: str, url: str, large: int, rounds: int) -> Row:
     """Both settle the same number of parts in turn; opening, counting and sending the body are in it."""
     sent: list[str] = []
     app = settled.App(url, send=lambda signature, args, task_id: sent.append(task_id))
@@ -38,7 +41,7 @@ def _row(url: str, large: int, rounds: int) -> Row:
     ratio = statistics.median(many / few for many, few in times)
     parts = [statistics.median(column) / large * 1e6 for column in zip(*times, strict=True)]
     figure = f"{ratio:.2f} times ({parts[0]:.0f} us against {parts[1]:.0f} us)"
-    name = f"{url.partition(':')[0]}: a chord's part, of {large:,} / of {SMALL}"
+    name = f"{engine}: a chord's part, of {large:,} / of {SMALL}"
     return Row(name, figure, "<= 1.3 times", ratio <= 1.3)
 
 

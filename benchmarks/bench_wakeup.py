@@ -37,11 +37,14 @@ def run(once: bool) -> list[Row]:
                     )
         for push in ("auto", "poll"):
             url = f"sqlite:///{path}/across.db?push={push}"
+            told = {"auto": "notified", "poll": "polling"}[push]
+            bounds = (1000, 10_000) if push == "auto" else (None, None)
             for kind in ("thread", "asyncio"):
-                rows.append(_across(url, push, kind, count))
-        rows += [
-            _cost(f"sqlite:///{path}/idle.db", push, 0.5 if once else WAITED) for push in ("auto", "poll")
-        ]
+                rows.append(
+                    across(f"sqlite: wake-up across processes, {told}, {kind}", url, kind, count, *bounds)
+                )
+            idle = f"sqlite:///{path}/idle.db?push={push}"
+            rows.append(cost(f"sqlite: one hour's waiting, {told}", idle, 0.5 if once else WAITED))
     return rows
 
 
@@ -90,7 +93,10 @@ def _in_loop(backend: BaseBackend, task_ids: Sequence[str], woken: list[int], be
 # -- two processes -------------------------------------------------------------------------------
 
 
-def _across(url: str, push: str, kind: str, count: int) -> Row:
+def across(
+    name: str, url: str, kind: str, count: int, median: int | None = None, late: int | None = None
+) -> Row:
+    """Between two processes; `kind` is "thread" or "asyncio", bounds are in microseconds."""
     task_ids = [str(uuid.uuid4()) for _ in range(count)]
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe()
@@ -101,9 +107,7 @@ def _across(url: str, push: str, kind: str, count: int) -> Row:
         returned = _store_each(backend, task_ids, here.recv)
         woken = here.recv()
         other.join()
-    told = {"auto": "notified", "poll": "polling"}[push]
-    bounds = (1000, 10_000) if push == "auto" else (None, None)
-    return _latency(f"sqlite: wake-up across processes, {told}, {kind}", returned, woken, *bounds)
+    return _latency(name, returned, woken, median, late)
 
 
 def _wait_there(url: str, kind: str, task_ids: Sequence[str], pipe: Connection) -> None:
@@ -128,16 +132,16 @@ def _latency(
 # -- the cost of waiting -------------------------------------------------------------------------
 
 
-def _cost(url: str, push: str, seconds: float) -> Row:
+def cost(name: str, url: str, seconds: float) -> Row:
+    """CPU of a process in which one thread waits for what never comes."""
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe()
-    waiter = spawn.Process(target=_wait_in_vain, args=(f"{url}?push={push}", seconds, there))
+    waiter = spawn.Process(target=_wait_in_vain, args=(url, seconds, there))
     waiter.start()
     share = here.recv() / seconds
     waiter.join()
-    how = {"auto": "notified", "poll": "polling"}[push]
     figure = f"{share:.3%} of a core ({share * 3600:.2f} s an hour)"
-    return Row(f"sqlite: one hour's waiting, {how}", figure, "<= 1% of a core", share <= 0.01)
+    return Row(name, figure, "<= 1% of a core", share <= 0.01)
 
 
 def _wait_in_vain(url: str, seconds: float, pipe: Connection) -> None:

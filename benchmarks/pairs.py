@@ -79,6 +79,11 @@ def at_least(name: str, ratio: float, bound: float, note: str) -> Row:
     return Row(name, f"{ratio:.0%} ({note})", f">= {bound:.0%}", ratio >= bound)
 
 
+def at_most(name: str, times: float, bound: float, note: str) -> Row:
+    """A row for a multiple of the bare thing's time."""
+    return Row(name, f"{times:.2f} times ({note})", f"<= {bound:g} times", times <= bound)
+
+
 @contextmanager
 def folder() -> Iterator[Path]:
     """A folder for databases, on the disk that BENCH_DIR names or where temporary files go."""

@@ -25,6 +25,17 @@ DEFAULT_URL = "sqlite:///settled.db"
 ENGINES: Mapping[str, str] = {
     "memory": "settled.backends.memory:MemoryBackend",
     "sqlite": "settled.backends.sqlite:SQLiteBackend",
+    **dict.fromkeys(
+        """
+        redis rediss unix sentinel redis+sentinel rediss+sentinel
+        valkey valkeys valkey+sentinel valkeys+sentinel
+        """.split(),
+        "settled.backends.redis:RedisBackend",
+    ),
+    **dict.fromkeys(
+        ["redis+cluster", "rediss+cluster", "valkey+cluster", "valkeys+cluster"],
+        "settled.backends.redis:RedisClusterBackend",
+    ),
 }
 """Where each scheme's engine is; imported when it is first asked for."""
 
@@ -224,7 +235,8 @@ def engine_class(url: str) -> type[BaseBackend]:
     try:
         return cast("type[BaseBackend]", getattr(importlib.import_module(module), name))
     except ImportError as exc:
-        raise ConfigurationError(f"{scheme}:// needs {exc.name}: pip install 'settled[{scheme}]'") from exc
+        extra = module.rpartition(".")[2]
+        raise ConfigurationError(f"{scheme}:// needs {exc.name}: pip install 'settled[{extra}]'") from exc
 
 
 def connect(url: str | None = None, **conf: object) -> BaseBackend:

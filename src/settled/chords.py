@@ -35,6 +35,12 @@ SWEEP_INTERVAL = 1.0
 
 SWEEP_LIMIT = 100
 
+RECOUNT_INTERVAL = 30.0
+"""Seconds between two recounts of an open chord from its members' records."""
+
+DONE_LIFE = 24 * 3600.0
+"""Seconds for which a dispatched chord is remembered, so that it is not opened anew."""
+
 
 class Sendable(Protocol):
     """A signature bound to an app, as the app's `signature` returns it."""
@@ -135,8 +141,8 @@ def _deliver(backend: BaseBackend, state: ChordState, claim: Claim | None) -> bo
     try:
         results = header_results(backend, state)
     except ChordError as error:
-        backend.mark_as_failure(chord.body_id, error, request=_body_request(body))
-        return True
+        settled = backend.mark_as_failure(chord.body_id, error, request=_body_request(body))
+        return not settled.kept  # it is not in the store yet: the chord stays due until it is
     if results is None:
         return False
     if claim is not None and not backend.call(backend.do_claim_chord, chord.group_id, claim):

@@ -72,10 +72,15 @@ class Claim(msgspec.Struct, frozen=True, gc=False):
 
 
 class Part(msgspec.Struct, frozen=True, gc=False):
-    """A task's place in a chord's header; `place` is None where the caller does not know it."""
+    """A task's place in a chord's header; `place` is None where the caller does not know it.
+
+    `value` is the part as other programs on the same store hand it to the body (for Celery the encoded
+    `[1, task id, state, result]`); None where no others count parts.
+    """
 
     group_id: str
     place: int | None = None
+    value: bytes | None = None
 
 
 class Settle(msgspec.Struct, frozen=True, gc=False):
@@ -104,12 +109,14 @@ class Settled(msgspec.Struct, frozen=True, gc=False):
     """What became of a write. True when it landed.
 
     `state` is the state stored now; `claimed` says that this write completed its chord and that
-    the caller now holds the claim to dispatch the body.
+    the caller now holds the claim to dispatch the body. `kept` says that the store is away: the write
+    has not landed yet, this process keeps it and makes it when the store is back.
     """
 
     landed: bool
     state: str
     claimed: bool = False
+    kept: bool = False
 
     def __bool__(self) -> bool:
         return self.landed
@@ -235,6 +242,10 @@ class Capabilities(msgspec.Struct, frozen=True, gc=False):
     """Who deletes expired records: the store by itself, `cleanup()`, or nobody."""
     tombstones: bool = False
     """Expired and forgotten are told from unknown."""
+    columns: bool = False
+    """Name, worker, group, parent and root are kept beside the record: a later write need not know them."""
+    keeps: bool = False
+    """Writes that cannot reach the store are kept, and made in order when it is back."""
 
 
 def meta_of(decoded: object, task_id: str) -> Meta:

@@ -34,7 +34,7 @@ def test_a_check_needs_a_sentence_a_group_and_capabilities_that_exist():
 def test_a_declared_capability_is_checked_and_no_other():
     nothing = {check.id for check in CONTRACT.for_engine(Capabilities())}
     assert {check.id for check in CONTRACT if not set(check.needs) - {"polling"}} == nothing
-    everything = Capabilities(True, True, True, True, True, True, True, True, "cleanup", True)
+    everything = Capabilities(True, True, True, True, True, True, True, True, "cleanup", True, True, True)
     assert {check.id for check in CONTRACT if check.group != "polling"} == {
         check.id for check in CONTRACT.for_engine(everything)
     }

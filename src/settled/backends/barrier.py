@@ -19,6 +19,7 @@ import msgspec
 
 from settled import chords
 from settled.backends.engine import Engine
+from settled.chords import DONE_LIFE
 from settled.errors import CorruptRecord
 from settled.record import Chord, ChordState, Claim, FailurePolicy, Gone, is_complete
 from settled.states import FAILURE, READY_STATES, REVOKED, SUCCESS
@@ -29,10 +30,7 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=msgspec.Struct)
 
 RECOUNT_INTERVAL = 10.0
-"""Seconds between two recounts of one open chord by one process."""
-
-DONE_LIFE = 24 * 3600.0
-"""Seconds for which a dispatched chord is remembered, so that it is not opened anew."""
+"""Seconds between two recounts of one open chord by one process: they count what a crash left uncounted."""
 
 _LETTER = {SUCCESS: "S", FAILURE: "F", REVOKED: "R", "EXPIRED": "E"}
 _STATE = {letter: state for state, letter in _LETTER.items()}

@@ -15,6 +15,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import ClassVar, ParamSpec, Protocol, TypeVar
 
 from settled.errors import StoreUnavailable
@@ -71,7 +72,8 @@ class Engine:
     def do_settle(self, write: Settle) -> Settled:
         """The atomic step: guard, record, chord part, claim on the due body, notice to waiters.
 
-        Writes the record if `states.may_replace` allows it. What an earlier write knew of name,
+        Writes the record if `states.may_replace` allows it; what is stored already, byte for byte, has
+        landed too: it is repeated since its answer was lost. What an earlier write knew of name,
         worker, queue, group, parent and root stays where this one does not know it (but for a store
         that keeps nothing beside the payload). If the state
         then stored is ready and `write.part` names an open chord, the task's places in its header
@@ -184,6 +186,25 @@ class Engine:
     def __init__(self) -> None:
         self._pid = os.getpid()
         self._fork_lock = threading.Lock()
+        self._patience = threading.local()
+
+    @contextmanager
+    def within(self, deadline: float | None) -> Iterator[None]:
+        """Hooks that this thread calls meanwhile give up at `deadline`, by the monotonic clock."""
+        before = getattr(self._patience, "deadline", None)
+        self._patience.deadline = deadline
+        try:
+            yield
+        finally:
+            self._patience.deadline = before
+
+    def time_left(self) -> float | None:
+        """Seconds that the hook which this thread is in may still take; None: as the engine sees fit.
+
+        An engine whose store may not answer waits for no longer, and raises StoreUnavailable.
+        """
+        deadline: float | None = getattr(self._patience, "deadline", None)
+        return None if deadline is None else max(0.0, deadline - time.monotonic())
 
     def call(self, hook: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run one hook, again with jittered back-off while the store is unavailable.

@@ -135,7 +135,7 @@ class KeyValueStoreBackend(KeyValueBarrier, BaseBackend):
             old = self.get(key)
             state, attempt = self._head(old)
             if not may_replace(state, attempt, write.state, write.attempt):
-                landed = False
+                landed = old == write.payload  # made before and repeated, its answer lost
                 break
             if not self.capabilities.guarded:
                 self.set(key, write.payload)
@@ -163,14 +163,7 @@ class KeyValueStoreBackend(KeyValueBarrier, BaseBackend):
         """
         if payload is None or self._expired(payload):
             return None, 0
-        try:
-            meta = self.decode(payload)
-        except DecodeError:
-            found = _STATUS.search(payload.encode() if isinstance(payload, str) else payload)
-            return (found.group(1).decode(), 0) if found else (None, 0)
-        status = meta.get("status") if isinstance(meta, dict) else None
-        attempt = cast("Meta", meta).get("attempt") if status else 0
-        return (status if isinstance(status, str) else None), (attempt if isinstance(attempt, int) else 0)
+        return head_of(payload, self.decode)
 
     def state_of(self, payload: bytes | str) -> str:
         """A stored record's state, for its chord; FAILURE of a damaged one, so that nobody waits for it."""
@@ -231,11 +224,7 @@ class KeyValueStoreBackend(KeyValueBarrier, BaseBackend):
         payload = self.get(self.get_key_for_task(task_id))
         if payload is None or self._expired(payload):
             return None
-        try:
-            meta = self.read_meta(task_id, payload)
-        except DecodeError:
-            meta = {"status": "UNREADABLE"}
-        return row_of(task_id, meta, len(payload))
+        return row_from(task_id, payload, self.read_meta)
 
     def do_cleanup(self, limit: int) -> int:
         deleted = 0
@@ -317,8 +306,32 @@ class KeyValueStoreBackend(KeyValueBarrier, BaseBackend):
             self.delete_group(group_id)
 
 
+def head_of(payload: bytes | str, decode: Callable[[bytes | str], object]) -> tuple[str | None, int]:
+    """State and attempt that a stored record tells; (None, 0) of one that is damaged.
+
+    One in a serializer that is not accepted here tells its status all the same.
+    """
+    try:
+        meta = decode(payload)
+    except DecodeError:
+        found = _STATUS.search(payload.encode() if isinstance(payload, str) else payload)
+        return (found.group(1).decode(), 0) if found else (None, 0)
+    status = meta.get("status") if isinstance(meta, dict) else None
+    attempt = cast("Meta", meta).get("attempt") if status else 0
+    return (status if isinstance(status, str) else None), (attempt if isinstance(attempt, int) else 0)
+
+
 def _text(key: Key) -> str:
     return key.decode() if isinstance(key, bytes) else key
+
+
+def row_from(task_id: str, payload: bytes | str, read_meta: Callable[[str, bytes | str], Meta]) -> Row:
+    """A listing's row from a stored record; one that cannot be read is listed as UNREADABLE."""
+    try:
+        meta = read_meta(task_id, payload)
+    except DecodeError:
+        meta = {"status": "UNREADABLE"}
+    return row_of(task_id, meta, len(payload))
 
 
 def row_of(task_id: str, meta: Mapping[str, object], size: int) -> Row:

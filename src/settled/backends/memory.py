@@ -61,7 +61,14 @@ class MemoryBackend(BaseBackend):
     """The result backend in this process's memory. It cannot be shared with other processes."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
-        guarded=True, atomic=True, chords=True, leases=True, queries=True, expiry="cleanup", tombstones=True
+        guarded=True,
+        atomic=True,
+        chords=True,
+        leases=True,
+        queries=True,
+        expiry="cleanup",
+        tombstones=True,
+        columns=True,
     )
     persistent = False
     default_url = "memory://"
@@ -99,6 +106,8 @@ class MemoryBackend(BaseBackend):
                 landed = may_replace(old.write.state, old.write.attempt, write.state, write.attempt)
             if landed:
                 self._put(write, old, now)
+            elif old is not None and old.write.payload == write.payload:
+                landed = True  # before: this is a repetition, its first answer lost
             state = write.state if landed or old is None else old.write.state
             claimed = False
             if write.part is not None and state in READY_STATES:

@@ -36,6 +36,7 @@ class SQLiteBackend(BaseBackend):
         queries=True,
         expiry="cleanup",
         tombstones=True,
+        columns=True,
     )
     default_url = "sqlite:///settled.db"
     url_options: ClassVar[Mapping[str, Callable[[object], object]]] = {

@@ -52,8 +52,8 @@ def settle(db: apsw.Connection, write: Settle, now: float) -> Settled | None:
     )
     if db.changes():
         return Settled(True, state)
-    stored, live = fetch(db, _STANDING, (now, write.task_id))[0]
-    return Settled(False, stored) if live else None
+    stored, live, same = fetch(db, _STANDING, (now, as_column(payload), write.task_id))[0]
+    return Settled(bool(same), stored) if live else None
 
 
 def settle_anew(db: apsw.Connection, write: Settle, now: float) -> Settled:

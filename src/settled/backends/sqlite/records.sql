@@ -37,8 +37,9 @@ WHERE task.gone IS NULL
     END;
 
 -- name: standing
--- The state that a write did not get past, and whether the row still counts as a record.
-SELECT state, gone IS NULL AND (expires IS NULL OR expires > :now)
+-- The state that a write did not get past, whether the row still counts as a record, and whether it is this
+-- very write, made before and repeated since its answer was lost.
+SELECT state, gone IS NULL AND (expires IS NULL OR expires > :now), record = :record
 FROM settled_task WHERE task_id = :task_id;
 
 -- name: revive

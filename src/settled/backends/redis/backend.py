@@ -1,0 +1,233 @@
+"""The engine: each hook is one exchange with the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import ClassVar, cast
+
+from settled.backends.base import BaseBackend
+from settled.backends.engine import Listener
+from settled.backends.keyvalue import head_of
+from settled.backends.protocols import Application
+from settled.backends.redis import listing
+from settled.backends.redis.chords import Chords, part_args
+from settled.backends.redis.client import Client
+from settled.backends.redis.keys import Keys
+from settled.backends.redis.link import Link
+from settled.backends.redis.listener import RedisListener
+from settled.backends.redis.listing import Index
+from settled.backends.redis.places import OPTIONS, place_of
+from settled.backends.redis.records import Head, lifetime, milliseconds, seen
+from settled.backends.redis.scripts import script
+from settled.record import Capabilities, Chord, ChordState, Claim, Gone, Query, Row, Settle, Settled
+from settled.url import switch
+
+NOTHING_SEEN = (b"", b"", 0)
+
+
+class RedisBackend(BaseBackend):
+    """The result backend in Redis or Valkey, under the keys and by the rules of Celery's own.
+
+    Options of the URL, or keywords:
+        prefix: begins every key and channel; Celery's `global_keyprefix`.
+        max_connections: in the pool of this process, default 10: more threads take turns. One more is
+            used for waiting.
+        socket_timeout, socket_connect_timeout: seconds that an answer, a connection may take. Default 5.
+        db: the database's number, where the path of the URL cannot name it (unix://).
+        index: keep an index, so that listing need not look at every key. It lists what was written with it.
+        client_name: shown by CLIENT LIST.
+        master_name: of the service that Sentinel watches, default "mymaster"; with sentinel_username and
+            sentinel_password where the Sentinels themselves want them.
+        ssl_ca_certs, ssl_certfile, ssl_keyfile, ssl_cert_reqs ("required", "optional", "none"),
+            ssl_check_hostname: with rediss:// and its like.
+    """
+
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        guarded=True,
+        atomic=True,
+        chords=True,
+        leases=True,
+        shared=True,
+        durable=True,
+        push=True,
+        queries=True,
+        expiry="store",
+    )
+    default_url = "redis://localhost:6379/0"
+    url_options: ClassVar[Mapping[str, Callable[[object], object]]] = {
+        **OPTIONS,
+        "prefix": str,
+        "index": switch,
+    }
+
+    def __init__(
+        self,
+        app: Application,
+        serializer: str | None = None,
+        max_cached_results: int | None = None,
+        accept: Iterable[str] | None = None,
+        **kwargs: object,
+    ) -> None:
+        super().__init__(app, serializer, max_cached_results, accept, **kwargs)
+        self._keys = self._name_keys()
+        self._timeout = cast("float", self.options.get("socket_timeout", 5.0))
+        self._limit = cast("int", self.options.get("max_connections", 10))
+        self._client = self._open_client()
+        # The workers of an app with a message queue may be Celery's own, who count by Celery's keys.
+        self._shares_chords = hasattr(app, "amqp")
+        self._chords = self._open_chords()
+        self._index = Index(self._client, self._keys) if self.options.get("index") else None
+        self.stamps_writes = self._index is None
+        self._listeners: list[RedisListener] = []
+
+    # -- what is otherwise in a cluster ------------------------------------------------------------
+
+    def _name_keys(self) -> Keys:
+        return Keys(str(self.options.get("prefix", "")))
+
+    def _open_client(self) -> Client:
+        place = place_of(self.location, self.options)
+        return Client(place, self._limit, self._timeout, self.time_left)
+
+    def _open_chords(self) -> Chords:
+        return Chords(self._client, self._keys, self._heads, apart=False, shared=self._shares_chords)
+
+    def _new_listener(self) -> RedisListener:
+        link = self._client.connect()
+
+        def share(channels: Sequence[bytes]) -> dict[Link, list[bytes]]:
+            return {link: list(channels)} if channels else {}
+
+        return RedisListener([link], share, self._keys, sharded=False, timeout=self._timeout)
+
+    # -- records -----------------------------------------------------------------------------
+
+    def do_settle(self, write: Settle) -> Settled:
+        told: tuple[bytes, str | bytes, int] = NOTHING_SEEN
+        while True:
+            answer = self._settle_once(write, told)
+            if type(answer) is not list or len(answer) != 1:
+                break
+            told = seen(answer[0] or b"", self._peek)
+        if answer == 1:
+            return Settled(True, write.state)
+        if type(answer) is bytes:
+            return Settled(False, answer.decode())
+        landed, state, claimed = cast("tuple[int, bytes, int]", answer)
+        return Settled(landed == 1, state.decode(), claimed == 1)
+
+    def _settle_once(self, write: Settle, told: tuple[bytes, str | bytes, int]) -> object:
+        given = (write.payload, write.state, write.attempt, lifetime(write.expires), *told)
+        return self._settle_by(write, given)
+
+    def _settle_by(self, write: Settle, given: tuple[bytes | str | int, ...]) -> object:
+        """The answer of the script that settles this write."""
+        key = self._keys.task(write.task_id)
+        if write.part is None and self._index is None:
+            return self._client.run(script("settle"), (key,), given)
+        keys, more = part_args(self._keys, write)
+        if self._index is None:
+            return self._client.run(script("settle_part"), (key, *keys), given + more)
+        return self._client.run(
+            script("settle_indexed"), (key, *keys), given + more + self._index.args(write)
+        )
+
+    def _peek(self, payload: bytes) -> tuple[str | None, int]:
+        return head_of(payload, self.decode)
+
+    def _heads(self, task_ids: Sequence[str]) -> dict[str, Head]:
+        """State and time to live of these records, read by this client."""
+        found: dict[str, Head] = {}
+        for task_id, payload in self._payloads(task_ids).items():
+            state, attempt = self._peek(payload)
+            # One that is damaged counts as failed, so that nobody waits for it.
+            found[task_id] = Head(state or "FAILURE", attempt, -1)
+        return found
+
+    def do_read(self, task_ids: Sequence[str]) -> Mapping[str, bytes | str | Gone]:
+        return self._payloads(task_ids)
+
+    def _payloads(self, task_ids: Sequence[str]) -> dict[str, bytes]:
+        if len(task_ids) == 1:
+            payload = cast("bytes | None", self._client.ask(b"GET", self._keys.task(task_ids[0])))
+            return {} if payload is None else {task_ids[0]: payload}
+        if not task_ids:
+            return {}
+        values = cast("list[bytes | None]", self._client.ask(b"MGET", *map(self._keys.task, task_ids)))
+        return {task_id: value for task_id, value in zip(task_ids, values, strict=True) if value is not None}
+
+    def do_forget(self, task_ids: Sequence[str]) -> None:
+        if task_ids and self._index is not None:
+            self._index.forget(task_ids)
+        elif task_ids:
+            self._client.ask(b"UNLINK", *map(self._keys.task, task_ids))
+
+    def do_query(self, query: Query) -> Iterator[Row]:
+        if self._index is not None:
+            return self._index.rows(query)
+        return listing.scanned((self._client,), self._keys, query, self.read_meta, self._payloads)
+
+    # -- groups ------------------------------------------------------------------------------
+
+    def do_write_group(self, group_id: str, payload: bytes, expires: float | None) -> None:
+        life = lifetime(expires)
+        options = (b"PX", life) if life else ()
+        self._client.ask(b"SET", self._keys.group(group_id), payload, *options)
+
+    def do_read_group(self, group_id: str) -> bytes | None:
+        return cast("bytes | None", self._client.ask(b"GET", self._keys.group(group_id)))
+
+    def do_delete_group(self, group_id: str) -> None:
+        self._client.ask(b"DEL", self._keys.group(group_id))
+
+    # -- chords ------------------------------------------------------------------------------
+
+    def part_value(self, task_id: str, status: str, result: object) -> bytes | None:
+        return self.encode([1, task_id, status, result]) if self._shares_chords else None
+
+    def do_open_chord(self, chord: Chord, claim: Claim | None) -> bool:
+        return self._chords.open(chord, claim)
+
+    def do_grow_chord(self, group_id: str, members: Sequence[str]) -> int | None:
+        return self._chords.grow(group_id, members)
+
+    def do_read_chord(self, group_id: str) -> ChordState | None:
+        return self._chords.read(group_id)
+
+    def do_count_parts(self, group_id: str, task_ids: Sequence[str] | None, claim: Claim | None) -> bool:
+        return self._chords.count(group_id, task_ids, claim)
+
+    def do_claim_chord(self, group_id: str, claim: Claim) -> bool:
+        return self._chords.claim(group_id, claim)
+
+    def do_finish_chord(self, group_id: str) -> None:
+        self._chords.finish(group_id)
+
+    def do_due_chords(self, limit: int) -> Sequence[str]:
+        return self._chords.due(limit)
+
+    def do_delete_chord(self, group_id: str) -> None:
+        self._chords.delete(group_id)
+
+    # -- leases, push, life --------------------------------------------------------------------
+
+    def do_lease(self, names: Sequence[str], token: str, seconds: float) -> frozenset[str]:
+        if not names:
+            return frozenset()
+        given = (token, milliseconds(seconds) if seconds > 0 else 0)
+        held = cast("list[int]", self._client.run(script("lease"), [*map(self._keys.lease, names)], given))
+        return frozenset(names[number - 1] for number in held)
+
+    def do_listen(self) -> Listener:
+        listener = self._new_listener()
+        self._listeners = [each for each in self._listeners if each.open] + [listener]
+        return listener
+
+    def do_close(self) -> None:
+        self._client.close()
+
+    def do_forked(self) -> None:
+        self._client.forked()
+        for listener in self._listeners:
+            listener.abandon()
+        self._listeners = []

@@ -1,0 +1,195 @@
+"""Barriers: what the scripts are given, and what is made of their answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import cast
+
+from settled import chords
+from settled.backends.redis.client import Client
+from settled.backends.redis.keys import Keys
+from settled.backends.redis.records import Head, milliseconds
+from settled.backends.redis.scripts import script
+from settled.record import Chord, ChordState, Claim, FailurePolicy, Settle
+from settled.states import FAILURE, REVOKED, SUCCESS
+
+BATCH = 1000
+"""Members that one script reads: so long do other clients wait for it."""
+
+RECOUNTS = 10
+"""Chords that one look at what is due recounts at most."""
+
+_STATES = {"S": SUCCESS, "F": FAILURE, "R": REVOKED, "E": "EXPIRED", "-": None}
+
+Heads = Callable[[Sequence[str]], Mapping[str, Head]]
+"""Reads what the script could not: state and milliseconds left to live, by task id."""
+
+
+class Chords:
+    """The chord hooks of one store.
+
+    Args:
+        heads: reads records for the scripts.
+        apart: records are not where their chord is (in a cluster): they are always read first.
+        shared: Celery's workers count parts of these chords too, so their keys are kept as well.
+    """
+
+    def __init__(self, client: Client, keys: Keys, heads: Heads, *, apart: bool, shared: bool) -> None:
+        self._client = client
+        self._keys = keys
+        self._heads = heads
+        self._apart = apart
+        self._shared = shared
+
+    def open(self, chord: Chord, claim: Claim | None) -> bool:
+        keys = self._keys.chord(chord.group_id)
+        places: dict[str, list[int]] = {}
+        for place, task_id in enumerate(chord.members):
+            places.setdefault(task_id, []).append(place)
+        heads = self._heads(list(places)) if self._apart else {}
+        records = [] if self._apart else [*map(self._keys.task, places)]
+        given: list[bytes | str | int] = [
+            chord.group_id, chord.body, chord.body_id, chord.policy.value, len(chord.members),
+            int(self._shared), milliseconds(chords.RECOUNT_INTERVAL), *_claim(claim), self._keys.task_prefix,
+        ]  # fmt: skip
+        for task_id, found in places.items():
+            head = heads.get(task_id)
+            given += (task_id, ",".join(map(str, found)), head.state if head else "")
+        claimed, unread = self._answer(self._client.run(script("open"), [*keys, *records], given))
+        return self._count_unread(chord.group_id, unread, claim) if unread else claimed
+
+    def grow(self, group_id: str, members: Sequence[str]) -> int | None:
+        given: list[bytes | str] = [group_id, self._keys.task_prefix, *dict.fromkeys(members)]
+        size = cast("int", self._client.run(script("grow"), self._keys.chord(group_id), given))
+        if size < 0:
+            return None
+        self.count(group_id, members, None)
+        return size
+
+    def read(self, group_id: str) -> ChordState | None:
+        found = self._read(group_id)
+        if found is None:
+            return None
+        done, body, body_id, policy, members = found
+        placed = sorted((place, task_id, letter) for task_id, letter, places in members for place in places)
+        chord = Chord(
+            group_id,
+            tuple(task_id for _, task_id, _ in placed),
+            body,
+            body_id,
+            FailurePolicy(policy),
+        )
+        return ChordState(chord, tuple(_STATES[letter] for _, _, letter in placed), done)
+
+    def _read(self, group_id: str) -> tuple[bool, bytes, str, str, list[tuple[str, str, list[int]]]] | None:
+        given = (group_id, self._keys.task_prefix)
+        answer = self._client.run(script("read_chord"), self._keys.chord(group_id), given)
+        if not answer:
+            return None
+        done, body, body_id, policy, flat = cast("tuple[int, bytes, bytes, bytes, list[bytes]]", answer)
+        return bool(done), body, body_id.decode(), policy.decode(), list(_members(flat))
+
+    def count(
+        self, group_id: str, task_ids: Sequence[str] | None, claim: Claim | None, sweeping: bool = False
+    ) -> bool:
+        """Count these members (None: all that are not counted for good) from their records.
+
+        `sweeping` counts those as EXPIRED, too, whose records were seen unready and have expired since.
+        """
+        if task_ids is None:
+            found = self._read(group_id)
+            task_ids = [task_id for task_id, letter, _ in found[4] if letter != "S"] if found else ()
+        ids = iter(dict.fromkeys(task_ids))
+        batch = list(islice(ids, BATCH))
+        while True:
+            following = list(islice(ids, BATCH))
+            # The claim is taken when the last of them is counted.
+            claimed = self._count(group_id, batch, None if following else claim, sweeping)
+            if not following:
+                return claimed
+            batch = following
+
+    def _count(self, group_id: str, task_ids: Sequence[str], claim: Claim | None, sweeping: bool) -> bool:
+        if self._apart:
+            return self._count_as(group_id, self._heads(task_ids), task_ids, claim, sweeping)
+        keys = (*self._keys.chord(group_id), *map(self._keys.task, task_ids))
+        given: list[bytes | str | int] = [group_id, *_claim(claim), self._keys.task_prefix, int(sweeping)]
+        for task_id in task_ids:
+            given += (task_id, "", "")
+        claimed, unread = self._answer(self._client.run(script("count"), keys, given))
+        return self._count_unread(group_id, unread, claim) if unread else claimed
+
+    def _count_unread(self, group_id: str, task_ids: Sequence[str], claim: Claim | None) -> bool:
+        return self._count_as(group_id, self._heads(task_ids), task_ids, claim, False)
+
+    def _count_as(
+        self,
+        group_id: str,
+        heads: Mapping[str, Head],
+        task_ids: Sequence[str],
+        claim: Claim | None,
+        sweeping: bool,
+    ) -> bool:
+        """Count members as what their records were found to be."""
+        given: list[bytes | str | int] = [group_id, *_claim(claim), self._keys.task_prefix, int(sweeping)]
+        for task_id in task_ids:
+            head = heads.get(task_id)
+            given += (task_id, head.state, head.left) if head else (task_id, "", -1)
+        return self._answer(self._client.run(script("count"), self._keys.chord(group_id), given))[0]
+
+    def settled(self, group_id: str, task_id: str, state: str, claim: Claim | None) -> bool:
+        """Count one member whose record was just written elsewhere."""
+        return self._count_as(group_id, {task_id: Head(state, 0, -1)}, (task_id,), claim, False)
+
+    def claim(self, group_id: str, claim: Claim) -> bool:
+        given = (group_id, *_claim(claim), self._keys.task_prefix)
+        return self._client.run(script("claim"), self._keys.chord(group_id), given) == 1
+
+    def finish(self, group_id: str) -> None:
+        given = (group_id, milliseconds(chords.DONE_LIFE))
+        self._client.run(script("finish"), self._keys.chord(group_id), given)
+
+    def delete(self, group_id: str) -> None:
+        self._client.run(script("delete_chord"), self._keys.chord(group_id), (group_id,))
+
+    def due(self, limit: int) -> list[str]:
+        """Due chords, at most `limit`; open ones that nobody has looked at for a while are recounted."""
+        found: list[str] = []
+        for tag in self._keys.tags:
+            due, stale = self._due(tag, limit)
+            for group_id in stale:
+                self.count(group_id, None, None, sweeping=True)
+            found += self._due(tag, limit)[0] if stale else due
+        return found[:limit]
+
+    def _due(self, tag: str, limit: int) -> tuple[list[str], list[str]]:
+        given = (limit, RECOUNTS, milliseconds(chords.RECOUNT_INTERVAL))
+        answer = cast("list[list[bytes]]", self._client.run(script("due"), self._keys.due(tag), given))
+        due, stale = ([group_id.decode() for group_id in each] for each in answer)
+        return due, stale
+
+    @staticmethod
+    def _answer(answer: object) -> tuple[bool, list[str]]:
+        claimed, unread = cast("tuple[int, list[bytes]]", answer)
+        return claimed == 1, [task_id.decode() for task_id in unread]
+
+
+def part_args(keys: Keys, write: Settle) -> tuple[tuple[bytes, ...], tuple[bytes | str | int, ...]]:
+    """What `settle_part` is given beyond `settle`: the chord's keys, and arguments; none where it is no part."""
+    part = write.part
+    if part is None:
+        return (), ("", b"", "", 0, keys.task_prefix, write.task_id)
+    more = (part.group_id, part.value or b"", *_claim(write.claim), keys.task_prefix, write.task_id)
+    return keys.chord(part.group_id), more
+
+
+def _claim(claim: Claim | None) -> tuple[str, int]:
+    return ("", 0) if claim is None else (claim.token, milliseconds(claim.lease))
+
+
+def _members(flat: Sequence[bytes]) -> Iterator[tuple[str, str, list[int]]]:
+    """(task id, letter, places) from the fields of the hash."""
+    for task_id, held in zip(flat[::2], flat[1::2], strict=True):
+        text = held.decode()
+        yield task_id.decode(), text[0], [int(place) for place in text[1:].split(",")]

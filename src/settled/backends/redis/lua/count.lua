@@ -1,0 +1,34 @@
+-- uses: guard, barrier
+-- Count members from their records. KEYS: the chord's, then the records. ARGV: group id, token or '', lease in
+-- milliseconds, the prefix of records, 1 if the expired are counted too, then for each member its id and, where
+-- the caller has read its record, state and milliseconds left to live; no record keys are given then.
+-- Returns {1 if the claim is held, the ids whose records only a client can read}.
+local chord = chord_at(1, ARGV[1])
+local barrier = standing(chord, ARGV[4])
+if not barrier then return {0, {}} end
+
+-- A member without a record has expired if it was seen unready and its time is over.
+local function note(task_id, state, left)
+  local seen = 'seen:' .. task_id
+  if state then
+    if left > 0 then redis.call('HSET', chord.own, seen, now_in_ms() + left) end
+  else
+    local until_ms = redis.call('HGET', chord.own, seen)
+    if until_ms and tonumber(until_ms) <= now_in_ms() then count(chord, barrier, task_id, 'EXPIRED', '') end
+  end
+end
+
+local unread = {}
+for at = 6, #ARGV, 3 do
+  local record = KEYS[CHORD_KEYS + (at - 6) / 3 + 1]
+  local state = ARGV[at + 1]
+  if record then state = state_at(record) elseif state == '' then state = nil end
+  if state == false then
+    unread[#unread + 1] = ARGV[at]
+  elseif state and is_ready(state) then
+    count(chord, barrier, ARGV[at], state, '')
+  elseif ARGV[5] == '1' then
+    note(ARGV[at], state, record and redis.call('PTTL', record) or tonumber(ARGV[at + 2]))
+  end
+end
+return {conclude(chord, barrier, ARGV[2], ARGV[3]), unread}

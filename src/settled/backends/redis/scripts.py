@@ -1,0 +1,42 @@
+"""The Lua that the store runs, kept in `.lua` files and sent once."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import lru_cache
+from importlib.resources import files
+
+_USES = re.compile(r"-- uses: ([a-z_, ]+)\n")
+
+
+class Script:
+    """One script: its text, with what it uses before it, and the digest by which the server knows it."""
+
+    __slots__ = ("digest", "name", "text")
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self.text = text
+        self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest().encode()
+
+    def __repr__(self) -> str:
+        return f"<Script {self.name}>"
+
+
+@lru_cache
+def script(name: str, publish: str = "PUBLISH") -> Script:
+    """The script in `name`.lua. `publish` is the command that tells waiters: SPUBLISH in a cluster."""
+    text = _text(name)
+    uses = _USES.match(text)
+    parts = [_text(each.strip()) for each in uses[1].split(",")] if uses else []
+    return Script(name, "\n".join([f"local PUBLISH = '{publish}'", *map(_bare, [*parts, text])]))
+
+
+def _text(name: str) -> str:
+    return files("settled.backends.redis").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+
+
+def _bare(text: str) -> str:
+    lines = (line.strip() for line in text.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("--"))
