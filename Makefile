@@ -10,7 +10,7 @@ PURE := src/settled/states.py,src/settled/record.py,src/settled/failure/*,src/se
 
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help demo test coverage soak bench bench-once check format docs clean
+.PHONY: help demo servers test coverage soak bench bench-once check format docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,22 +18,25 @@ help: ## List the targets
 demo: $(RUN) ## Survey the standard library; BACKEND=URL chooses another store
 	@$(BIN)/python examples/demo.py $(if $(BACKEND),--backend $(BACKEND))
 
-test: $(DEV) ## Run the whole suite; TESTFLAGS='-k chord' runs a part of it
+servers: $(DEV) ## Install the Redis and Valkey servers that tests and benchmarks run, where they are missing
+	@$(BIN)/python -m tests.servers
+
+test: servers ## Run the whole suite; TESTFLAGS='-k chord' runs a part of it
 	$(BIN)/python -m pytest -q $(TESTFLAGS)
 
-coverage: $(DEV) ## Run the suite with branch coverage; the pure modules must reach 100 %
+coverage: servers ## Run the suite with branch coverage; the pure modules must reach 100 %
 	$(BIN)/coverage erase
 	$(BIN)/python -m pytest -q --cov --cov-report= $(TESTFLAGS)
 	$(BIN)/coverage report
 	$(BIN)/coverage report --include=$(PURE) --fail-under=100
 
-soak: $(DEV) ## Run the tests that take minutes
+soak: servers ## Run the tests that take minutes
 	$(BIN)/python -m pytest -q -m soak --timeout=3600 $(TESTFLAGS)
 
-bench: $(DEV) ## Measure, and fail where a bound is missed; ONLY=name runs one benchmark
+bench: servers ## Measure, and fail where a bound is missed; ONLY=name runs one benchmark
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
-bench-once: $(DEV) ## Run each benchmark for one iteration, judging nothing
+bench-once: servers ## Run each benchmark for one iteration, judging nothing
 	$(BIN)/python -m benchmarks --once $(if $(ONLY),--only $(ONLY))
 
 check: $(DEV) ## Format, lint, types, layers, docs

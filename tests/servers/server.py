@@ -66,7 +66,7 @@ class Server:
         self.kind = kind
         self._program = path_of(kind)
         self._own_folder = None if folder else Path(tempfile.mkdtemp(prefix=f"settled-{kind}-"))
-        self.folder = folder or self._own_folder or Path()
+        self.folder = (folder or self._own_folder or Path()).absolute()
         self._own_clock = Clock(self.folder / "clock") if skewed and clock is None else None
         self._clock = clock or self._own_clock
         if self._clock is not None:
@@ -74,6 +74,7 @@ class Server:
         self._ports = [port or Port.take()]
         self._process: Leashed | None = None
         self._arguments = arguments
+        self._said = [self.folder / "output", self.folder / "log"]
         self._options = dict(options)
         if tls is not None:
             self._ports.append(Port.take())
@@ -173,11 +174,13 @@ class Server:
     # -- its life ----------------------------------------------------------------------------
 
     def launch(self) -> None:
-        """Run it, without waiting until it answers."""
+        """Run it, without waiting until it answers; its `log` begins anew."""
+        for said in self._said:
+            said.unlink(missing_ok=True)
         self._process = Leashed(
             [str(self._program), str(self.folder / "conf"), *self._arguments],
             env=os.environ | (self._clock.environment() if self._clock else {}),
-            output=self.folder / "output",
+            output=self._said[0],
             litter=self._own_folder,
         )
 
@@ -248,7 +251,7 @@ class Server:
             "save": "",
             "appendonly": "no",
             "loglevel": "warning",
-            "logfile": f'"{self.folder / "log"}"',
+            "logfile": f'"{self._said[1]}"',
             **self._options,
         }
         lines = (f"{name} {value or chr(34) * 2}\n" for name, value in options.items())
@@ -272,8 +275,7 @@ class Server:
         return replies[-1] != b"" and not replies[-1].startswith(b"-LOADING")
 
     def _failure(self) -> ServerFailed:
-        files = [self.folder / "output", self.folder / "log"]
-        said = "\n".join(path.read_text(errors="replace") for path in files if path.exists())
+        said = "\n".join(path.read_text(errors="replace") for path in self._said if path.exists())
         kind = PortTaken if "Address already in use" in said else ServerFailed
         return kind(f"{self} ended at its start:\n{said[-2000:]}")
 

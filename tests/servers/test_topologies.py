@@ -31,7 +31,7 @@ def test_sentinels_know_the_master_and_replicas_have_its_data(kind):
 def test_a_replica_takes_the_place_of_a_master_that_was_killed():
     with Sentinels.start() as sentinels:
         hosts = sentinels.url.removeprefix("sentinel://").partition("/")[0].split(",")
-        assert sentinels.url.endswith("/0?master=settled")
+        assert sentinels.url.endswith("/0?master_name=settled")
         finder = Sentinel([tuple(host.split(":")) for host in hosts])
         assert finder.discover_master("settled") == ("127.0.0.1", sentinels.master().port)
         with sentinels.master().client() as client:

@@ -130,7 +130,7 @@ class Sentinels(Topology):
     @property
     def url(self) -> str:
         hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
-        return f"sentinel://{hosts}/0?master={self.name}"
+        return f"sentinel://{hosts}/0?master_name={self.name}"
 
     def master(self) -> Server:
         """The server that is the master now, as the first sentinel that is awake says."""
