@@ -22,10 +22,14 @@ PACKAGE = Path(__file__).parents[1] / "src" / "settled"
 LAYERS: list[set[str]] = [
     {"states", "record", "failure", "errors", "url"},
     {"codec"},
-    {"waiting", "listening", "callbacks", "chords"},
+    {"waiting", "delivery", "listening", "callbacks", "chords"},
     {"backends.protocols", "backends.engine", "backends.cache", "backends.tree"},
     {
         "backends.reading",
+        "backends.frames",
+        "backends.spool",
+        "backends.backlog",
+        "backends.outbox",
         "backends.writing",
         "backends.template",
         "backends.barrier",

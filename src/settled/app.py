@@ -235,7 +235,7 @@ def engine_class(url: str) -> type[BaseBackend]:
     try:
         return cast("type[BaseBackend]", getattr(importlib.import_module(module), name))
     except ImportError as exc:
-        extra = module.rpartition(".")[2]
+        extra = module.removeprefix("settled.backends.") if module.startswith("settled.backends.") else scheme
         raise ConfigurationError(f"{scheme}:// needs {exc.name}: pip install 'settled[{extra}]'") from exc
 
 

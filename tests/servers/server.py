@@ -264,15 +264,19 @@ class Server:
     def _answers(self) -> bool:
         if not self.running():
             raise self._failure()
+        (reply,) = self._lines("PING", 1)
+        return reply != b"" and not reply.startswith(b"-LOADING")
+
+    def _lines(self, command: str, count: int) -> list[bytes]:
+        """So many lines of the reply, by a socket alone: what is asked often must be cheap."""
         greeting = [f"AUTH {self._password}"] if self._password else []
         with (
-            socket.create_connection(("127.0.0.1", self.port), timeout=0.2) as connection,
+            socket.create_connection(("127.0.0.1", self.port), timeout=1.0) as connection,
             connection.makefile("rwb") as stream,
         ):
-            stream.write("".join(f"{line}\r\n" for line in [*greeting, "PING"]).encode())
+            stream.write("".join(f"{line}\r\n" for line in [*greeting, command]).encode())
             stream.flush()
-            replies = [stream.readline() for _ in [*greeting, "PING"]]
-        return replies[-1] != b"" and not replies[-1].startswith(b"-LOADING")
+            return [stream.readline() for _ in range(len(greeting) + count)][len(greeting) :]
 
     def _failure(self) -> ServerFailed:
         said = "\n".join(path.read_text(errors="replace") for path in self._said if path.exists())
@@ -283,7 +287,7 @@ class Server:
         """What it takes the time to be: any time, while it does not run."""
         if not self.awake():
             return math.inf
-        seconds, microseconds = self.ask("TIME")
+        _, _, seconds, _, microseconds = self._lines("TIME", 5)
         return int(seconds) + int(microseconds) / MICROSECOND
 
     def _end_gently(self) -> None:

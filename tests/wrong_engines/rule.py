@@ -158,3 +158,12 @@ class ClaimForEachPart(MemoryBackend):
     def do_settle(self, write):
         settled = super().do_settle(write)
         return replace(settled, claimed=write.claim is not None and settled.state in (SUCCESS, FAILURE))
+
+
+@breaks("outages.a_lost_reply_lands_once")
+class RefusesItsOwnRepetition(Overwriting):
+    def do_settle(self, write):
+        before = self.stored(write.task_id)
+        settled = super().do_settle(write)
+        repeated = before is not None and before.payload == write.payload
+        return replace(settled, landed=False) if repeated else settled

@@ -9,7 +9,15 @@ from settled.backends.sqlite import SQLiteBackend
 from settled.testing.checks import CONTRACT
 from settled.testing.store import Store
 from settled.testing.stores import MemoryStore, SQLiteStore
-from tests.wrong_engines import chords, records, rule, shared, times, waiting  # noqa: F401 - fill WRONG
+from tests.wrong_engines import (  # noqa: F401 - fill WRONG
+    chords,
+    keeping,
+    records,
+    rule,
+    shared,
+    times,
+    waiting,
+)
 from tests.wrong_engines.proofs import WRONG
 
 OUR_MISTAKES = (NameError, AttributeError, ImportError, TypeError, NotImplementedError, SyntaxError)

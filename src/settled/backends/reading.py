@@ -12,6 +12,7 @@ from settled import codec, failure, states
 from settled.backends.cache import ResultCache
 from settled.backends.engine import Engine
 from settled.backends.protocols import Application, checked_timeout, in_seconds, setting, setting_or_none
+from settled.delivery import Answer
 from settled.errors import (
     CorruptRecord,
     DecodeError,
@@ -34,7 +35,7 @@ from settled.record import (
     pending_meta,
 )
 from settled.url import Location, parse, read_options
-from settled.waiting import READ_BATCH, Answer, Watcher
+from settled.waiting import READ_BATCH, Watcher
 
 DEFAULT_EXPIRES = 24 * 3600.0
 
@@ -287,11 +288,16 @@ class Reader(Engine):
             return None
         return self.do_listen if self.capabilities.push else Polling
 
-    def _ready(self, task_ids: Sequence[str]) -> dict[str, Answer]:
+    def _ready(self, task_ids: Sequence[str], deadline: float | None = None) -> dict[str, Answer]:
         """What is ready among these ids. One try: the watcher has its own way with an outage."""
         self.check_fork()
         found: dict[str, Answer] = {}
-        for task_id, payload in self.do_read(task_ids).items():
+        if deadline is None:
+            payloads = self.do_read(task_ids)
+        else:
+            with self.within(deadline):
+                payloads = self.do_read(task_ids)
+        for task_id, payload in payloads.items():
             if isinstance(payload, Gone):
                 found[task_id] = _gone(task_id, payload)
                 continue

@@ -25,7 +25,8 @@ class BaseBackend(Writer):
 
     Every method that takes a task id accepts a str or a UUID of at most 1,024 bytes and raises
     InvalidTaskId for anything else. Every method that reaches the store raises StoreUnavailable
-    when it stays out of reach for `retry_deadline` seconds, and StoreError when it refuses.
+    when it stays out of reach for `retry_deadline` seconds, and StoreError when it refuses. An engine
+    that `keeps` keeps a task's write instead; see `store_result`.
 
     Args:
         app: what satisfies `protocols.Application`; its settings are read here, once.
@@ -297,14 +298,21 @@ class BaseBackend(Writer):
         """Called after every task by some workers. Nothing is held for one task: there is nothing to do."""
 
     def close(self) -> None:
-        """Stop the watcher and the sweeper and close the store. The next call opens it again."""
-        watcher, sweeper = self._watcher, self._sweeper
-        if watcher is not None:
-            watcher.close()
-        if sweeper is not None:
-            sweeper.stop()
-        self._watcher = self._sweeper = None
-        self.do_close()
+        """Stop the watcher and the sweeper and close the store. The next call opens it again.
+
+        What is still kept for the store goes to the spool; StoreUnavailable if that cannot be written.
+        """
+        outbox, watcher, sweeper = self._outbox, self._watcher, self._sweeper
+        try:
+            if outbox is not None:
+                outbox.close()
+        finally:
+            if watcher is not None:
+                watcher.close()
+            if sweeper is not None:
+                sweeper.stop()
+            self._watcher = self._sweeper = None
+            self.do_close()
 
     def __enter__(self) -> Self:
         return self

@@ -13,9 +13,11 @@ from types import NoneType, TracebackType
 from typing import NamedTuple, cast
 
 from settled import failure, states
+from settled.backends import spool
+from settled.backends.outbox import OUTBOX_BYTES, Outbox
 from settled.backends.protocols import Result, field, in_seconds, setting, text_field
 from settled.backends.reading import Reader
-from settled.errors import ConfigurationError, EncodeError, TaskRevokedError
+from settled.errors import ConfigurationError, EncodeError, StoreUnavailable, TaskRevokedError
 from settled.record import Claim, Meta, Part, Settle, Settled, checked_id
 
 _PLAIN = (dict, str, list, int, float, tuple, NoneType)  # to be told at once: no result handles
@@ -37,6 +39,8 @@ class Writer(Reader):
 
     stamps_writes: bool = False
     """The record itself says when it was written, for a store that lists records but keeps no times."""
+
+    _outbox: Outbox | None = None
 
     # -- writing states ----------------------------------------------------------------------
 
@@ -95,7 +99,9 @@ class Writer(Reader):
             expires: seconds for this one record, instead of the backend's setting; 0 for never.
 
         Returns a `Settled`, true if the write landed. A value that cannot be stored settles the
-        task as FAILURE with the EncodeError; in an unready state the error is raised.
+        task as FAILURE with the EncodeError; in an unready state the error is raised. With the
+        capability `keeps` a write that does not reach the store is kept (`Settled.kept`) and made, behind
+        those kept before it, when the store is back; StoreUnavailable only where nothing can hold it.
         """
         if not isinstance(status, str) or not status:  # type: ignore[redundant-expr]
             raise ConfigurationError(
@@ -111,15 +117,43 @@ class Writer(Reader):
             if status not in states.READY_STATES:
                 raise
             write = self._write(task_id, exc, states.FAILURE, None, request, expires)
-        settled = self.call(self.do_settle, write)
+        settled = self._settle_or_keep(write)
+        if not settled.kept:
+            self.follow_up(write, settled)
+        return settled
+
+    def _settle_or_keep(self, write: Settle) -> Settled:
+        """The atomic step; where the store is away, and the engine keeps, the outbox."""
+        if self._outbox is not None and self._outbox.behind(write):
+            return Settled(False, write.state, kept=True)
+        try:
+            return self.call(self.do_settle, write)
+        except StoreUnavailable as exc:
+            if not self.capabilities.keeps:
+                raise
+            self.outbox.keep(write, exc)
+            return Settled(False, write.state, kept=True)
+
+    @property
+    def outbox(self) -> Outbox:
+        """What this process keeps while the store is away, of an engine that `keeps`; made at the first need."""
+        if self._outbox is None:
+            with self._lock:
+                if self._outbox is None:
+                    limit = cast(int, self.options.get("outbox", OUTBOX_BYTES))
+                    where = self.options.get("spool")
+                    self._outbox = Outbox(self, spool.store_of(self.location), where, limit)
+        return self._outbox
+
+    def follow_up(self, write: Settle, settled: Settled) -> None:
+        """What follows from a write that the store has answered: waiters are told, a claimed body is sent."""
         # Not only if this write landed: the one that did may have been ours, its reply lost.
         if settled.state in states.READY_STATES:
             watcher = self._watcher
             if watcher is not None:
-                watcher.notice(task_id)
+                watcher.notice(write.task_id)
         if write.part is not None:
             self.part_counted(write.part.group_id, write.claim if settled.claimed else None)
-        return settled
 
     @abstractmethod
     def new_claim(self) -> Claim | None:
@@ -179,7 +213,7 @@ class Writer(Reader):
             self._encode_meta(meta),
             attempt,
             expires or None,
-            *self._part_of(request, group, ready),
+            *(self._part_of(request, group, meta) if ready else (None, None)),
             name,
             worker,
             queue,
@@ -188,11 +222,16 @@ class Writer(Reader):
             root,
         )
 
-    def _part_of(self, request: object, group: str | None, ready: bool) -> tuple[Part | None, Claim | None]:
-        if not ready or group is None or not field(request, "chord") or not self.capabilities.chords:
+    def _part_of(self, request: object, group: str | None, meta: Meta) -> tuple[Part | None, Claim | None]:
+        if group is None or not field(request, "chord") or not self.capabilities.chords:
             return None, None
         place = field(request, "group_index")
-        return Part(group, place if isinstance(place, int) else None), self.new_claim()
+        value = self.part_value(str(meta["task_id"]), str(meta["status"]), meta["result"])
+        return Part(group, place if isinstance(place, int) else None, value), self.new_claim()
+
+    def part_value(self, task_id: str, status: str, result: object) -> bytes | None:
+        """A chord part as other programs that count on the same store want it; None if there are none."""
+        return None
 
     def _encode_meta(self, meta: Meta) -> bytes:
         try:

@@ -48,6 +48,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             ("show", "show one task: its value or traceback, times, worker, relations", _show),
             ("wait", "wait until tasks are ready, whoever runs them", _wait),
             ("cleanup", "delete what has expired", _cleanup),
+            ("doctor", "say how the store is, and make what was kept while it was away", _doctor),
         )
     }
     if argv and argv[0] in parsers:
@@ -119,6 +120,19 @@ def _wait(parser: Parser) -> Parser:
 def _cleanup(parser: Parser) -> Parser:
     parser.add_argument("--backend", metavar="URL", help=BACKEND)
     return _runs(parser, "settled.cli.cleaning")
+
+
+def _doctor(parser: Parser) -> Parser:
+    parser.description = (
+        "Say whether the store can be reached, and which writes wait for it in spools. Exit status: 0 there is "
+        "nothing to do, 1 the store is away or something waits for it, 2 wrong usage."
+    )
+    parser.add_argument(
+        "--drain", action="store_true", help="make the writes in the spools of processes that have ended"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--backend", metavar="URL", help=BACKEND)
+    return _runs(parser, "settled.cli.doctoring")
 
 
 def _runs(parser: Parser, module: str) -> Parser:

@@ -25,7 +25,7 @@ from settled.executor.parking import Parking
 from settled.executor.pool import Pool
 from settled.executor.register import Register
 from settled.executor.tasks import Rules, Task
-from settled.executor.worker import BUSY, INTERRUPTED, LEFT, run, worker_name
+from settled.executor.worker import BUSY, INTERRUPTED, KEPT, LEFT, run, worker_name
 from settled.record import Meta, is_ready
 from settled.states import FAILURE, REVOKED
 
@@ -134,6 +134,8 @@ class Flights:
                 self._watch(flight)
         elif report in (INTERRUPTED, LEFT):
             self.end(flight, error=said.interrupted(flight.task))
+        elif report == KEPT:
+            self._watch(flight)
         else:
             self._resolve(flight)
 

@@ -24,6 +24,7 @@ log = logging.getLogger("settled.executor")
 
 # What `run` says to the process that submitted the task; the outcome itself is in the store.
 SETTLED = "settled"
+KEPT = "kept"  # the store is away: the outcome is stored when it is back
 BUSY = "busy"  # another process holds the task's lease
 INTERRUPTED = "interrupted"  # by KeyboardInterrupt
 TIMED_OUT = "timed out"  # settled by its time limit while it was still running
@@ -79,7 +80,7 @@ def _attempts(task: Task, backend: BaseBackend) -> str:
             task.target = target = task.opened()
         except Exception as exc:
             attempt.store(_not_importable(task, exc), FAILURE)
-            return SETTLED
+            return KEPT if attempt.kept else SETTLED
         while (error := attempt.run(*target)) is not None:
             del error
             time.sleep(task.rules.backoff(attempt.number))
@@ -88,7 +89,9 @@ def _attempts(task: Task, backend: BaseBackend) -> str:
         # Not a failure of the call: it is left to be done again, by whoever submits it next.
         attempt.note(exc.with_traceback(None), RETRY)
         return INTERRUPTED
-    return TIMED_OUT if attempt.timed_out else SETTLED
+    if attempt.timed_out:
+        return TIMED_OUT
+    return KEPT if attempt.kept else SETTLED
 
 
 def _not_importable(task: Task, cause: Exception) -> ConfigurationError:
@@ -109,6 +112,7 @@ class _Attempt:
         self.number = number
         self.silent = silent
         self.timed_out = False
+        self.kept = False
         self._end = threading.Lock()
 
     def run(
@@ -175,7 +179,10 @@ class _Attempt:
     def store(self, result: object, status: str) -> None:
         task = self.task
         request = task.request(self.number, worker_name())
-        self.backend.store_result(task.task_id, result, status, request=request, expires=task.expires)
+        settled = self.backend.store_result(
+            task.task_id, result, status, request=request, expires=task.expires
+        )
+        self.kept = settled.kept
 
 
 @functools.cache

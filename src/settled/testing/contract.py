@@ -31,6 +31,8 @@ NEEDS: Mapping[str, Callable[[Capabilities], bool]] = {
     "expiry": lambda has: has.expiry != "none",
     "cleanup": lambda has: has.expiry == "cleanup",
     "tombstones": lambda has: has.tombstones,
+    "columns": lambda has: has.columns,
+    "keeps": lambda has: has.keeps,
 }
 """By name, what an engine must have declared (or, for `polling`, not declared)."""
 
@@ -62,6 +64,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "push": ("shared", "push"),
     "durability": ("shared", "durable"),
     "crashes": ("shared", "durable", "chords"),
+    "keeping": ("keeps",),
 }
 """Every group of checks, in the order of the report, and what it needs."""
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
+from urllib.parse import quote
 
 from settled.backends.base import BaseBackend
 from settled.record import Capabilities, Claim, Part, Settle, Settled
@@ -98,14 +99,32 @@ class Store:
         with self._lock:
             return self._open(conf)
 
-    def _open(self, conf: Mapping[str, object]) -> BaseBackend:
+    def keeping(self, outbox: int) -> BaseBackend:
+        """Another backend, of an engine that keeps: so many bytes in memory, the rest in `spools`."""
+        with self._lock:
+            return self._open({}, f"&outbox={outbox}")
+
+    def _open(self, conf: Mapping[str, object], options: str = "") -> BaseBackend:
         app = RecordingApp(self.journal, **conf)
-        app.opens = self.engine, self.url()
-        backend = self.engine(app, url=self.url())
+        url = self.address + options
+        app.opens = self.engine, url
+        backend = self.engine(app, url=url)
         backend.clock = self.clock
         app.backend = backend
         self._opened.append(backend)
         return backend
+
+    @property
+    def address(self) -> str:
+        """The URL, with `spools` as the folder of an engine that keeps."""
+        if not self.capabilities.keeps:
+            return self.url()
+        url = self.url()
+        return f"{url}{'&' if '?' in url else '?'}spool={quote(str(self.spools))}"
+
+    @property
+    def spools(self) -> Path:
+        return self.folder / "spools"
 
     @property
     def journal(self) -> Path:
@@ -114,7 +133,7 @@ class Store:
     def elsewhere(self, *jobs: Job) -> list[Finished]:
         """Run each job in a process of its own, all at once; what became of them."""
         if self._processes is None:
-            self._processes = Processes(self.engine, self.url(), self.journal)
+            self._processes = Processes(self.engine, self.address, self.journal)
         return self._processes.run(jobs, self.clock.offset)
 
     def write(

@@ -16,6 +16,7 @@ import settled.testing.checks.groups
 import settled.testing.checks.growth
 import settled.testing.checks.guarded
 import settled.testing.checks.ids
+import settled.testing.checks.keeping
 import settled.testing.checks.leases
 import settled.testing.checks.model
 import settled.testing.checks.outages

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import cast
 
 from settled.backends.base import BaseBackend
-from settled.chords import CLAIM_LEASE
+from settled.chords import CLAIM_LEASE, RECOUNT_INTERVAL
 from settled.testing.app import RecordingApp
 from settled.testing.checks.header import BODY, part_request, standing
 from settled.testing.contract import check
@@ -81,7 +81,7 @@ def _recovered(store: Store) -> list[tuple[str, object]]:
             store.backend.mark_as_done(task_id, place, request=part_request(task_id, place))
     # An engine that counts after it stores needs one sweep to count, one to dispatch.
     for _ in range(3):
-        store.advance(CLAIM_LEASE + 1.0)
+        store.advance(max(CLAIM_LEASE, RECOUNT_INTERVAL) + 1.0)
         store.elsewhere(Job("settled.testing.checks.sharing:_swept"))
     assert [store.value(task_id) for task_id in HEADER] == list(range(SIZE))
     assert standing(store).done, "the chord was never dispatched"

@@ -29,10 +29,16 @@ def a_short_outage_is_not_seen(store: Store) -> None:
 
 @check("outages")
 def a_long_outage_is_an_error(store: Store) -> None:
-    """A call that does not reach the store until the deadline raises StoreUnavailable."""
+    """A call that does not reach the store until the deadline raises StoreUnavailable; or a write is kept."""
     store.backend.retry_deadline = 0.05
-    store.faults.drop(store.backend, "do_settle", times=None)
-    assert isinstance(raised(lambda: store.backend.mark_as_done("task", 1)), StoreUnavailable)
+    for hook in ("do_settle", "do_read", "do_read_group"):
+        store.faults.drop(store.backend, hook, times=None)
+    for read in (store.backend.get_state, store.backend.restore_group):
+        assert isinstance(raised(lambda read=read: read("task")), StoreUnavailable)  # type: ignore[misc]
+    if store.capabilities.keeps:
+        assert store.backend.mark_as_done("task", 1).kept
+    else:
+        assert isinstance(raised(lambda: store.backend.mark_as_done("task", 1)), StoreUnavailable)
 
 
 @check("outages")
@@ -52,6 +58,15 @@ def a_lost_reply_still_tells_waiters(store: Store) -> None:
     store.faults.fail_after(store.backend, "do_settle")
     store.backend.mark_as_done("task", "value")
     assert told.wait(store.patience)
+    assert store.backend.get_result("task") == "value"
+
+
+@check("outages")
+def a_lost_reply_lands_once(store: Store) -> None:
+    """A write whose reply was lost is made again and reports that it landed; another's write does not."""
+    store.faults.fail_after(store.backend, "do_settle", times=2)
+    assert store.backend.mark_as_done("task", "value").landed
+    assert not store.backend.mark_as_done("task", "another").landed
     assert store.backend.get_result("task") == "value"
 
 

@@ -91,7 +91,7 @@ def a_row_says_what_is_known(store: Store) -> None:
     assert row.done is not None
 
 
-@check("queries", "atomic")
+@check("queries", "columns")
 def what_was_known_stays_known(store: Store) -> None:
     """Name, worker, group and parent of an earlier write stay listed where a later write does not know them."""
     store.settle("task", STARTED, name="add", worker="w", group_id="g", parent_id="p")
