@@ -8,7 +8,8 @@ from typing import ClassVar, cast
 from settled.backends.base import BaseBackend
 from settled.backends.engine import Listener
 from settled.backends.keyvalue import head_of
-from settled.backends.protocols import Application
+from settled.backends.outbox import KEEPING_OPTIONS
+from settled.backends.protocols import Application, setting
 from settled.backends.redis import listing
 from settled.backends.redis.chords import Chords, part_args
 from settled.backends.redis.client import Client
@@ -19,10 +20,20 @@ from settled.backends.redis.listing import Index
 from settled.backends.redis.places import OPTIONS, place_of
 from settled.backends.redis.records import Head, lifetime, milliseconds, seen
 from settled.backends.redis.scripts import script
+from settled.errors import StoreError
 from settled.record import Capabilities, Chord, ChordState, Claim, Gone, Query, Row, Settle, Settled
 from settled.url import switch
 
+MAX_VALUE = 512 * 1024 * 1024
+"""Bytes in one value: at more the server closes the connection without a word."""
+
 NOTHING_SEEN = (b"", b"", 0)
+
+
+def _in_order(conf: object) -> bool:
+    """Whether Celery keeps a chord's parts in header order: it can be told not to, and then sends them in any."""
+    options = setting(conf, "result_backend_transport_options", {})
+    return not isinstance(options, Mapping) or bool(options.get("result_chord_ordered", True))
 
 
 class RedisBackend(BaseBackend):
@@ -34,6 +45,8 @@ class RedisBackend(BaseBackend):
             used for waiting.
         socket_timeout, socket_connect_timeout: seconds that an answer, a connection may take. Default 5.
         db: the database's number, where the path of the URL cannot name it (unix://).
+        outbox: bytes of results that this process keeps in memory while the store is away, default 16 MiB;
+            what is beyond goes to files in the folder `spool`.
         index: keep an index, so that listing need not look at every key. It lists what was written with it.
         client_name: shown by CLIENT LIST.
         master_name: of the service that Sentinel watches, default "mymaster"; with sentinel_username and
@@ -52,10 +65,12 @@ class RedisBackend(BaseBackend):
         push=True,
         queries=True,
         expiry="store",
+        keeps=True,
     )
     default_url = "redis://localhost:6379/0"
     url_options: ClassVar[Mapping[str, Callable[[object], object]]] = {
         **OPTIONS,
+        **KEEPING_OPTIONS,
         "prefix": str,
         "index": switch,
     }
@@ -75,6 +90,7 @@ class RedisBackend(BaseBackend):
         self._client = self._open_client()
         # The workers of an app with a message queue may be Celery's own, who count by Celery's keys.
         self._shares_chords = hasattr(app, "amqp")
+        self._shares_parts = self._shares_chords and _in_order(app.conf)
         self._chords = self._open_chords()
         self._index = Index(self._client, self._keys) if self.options.get("index") else None
         self.stamps_writes = self._index is None
@@ -90,7 +106,14 @@ class RedisBackend(BaseBackend):
         return Client(place, self._limit, self._timeout, self.time_left)
 
     def _open_chords(self) -> Chords:
-        return Chords(self._client, self._keys, self._heads, apart=False, shared=self._shares_chords)
+        return Chords(
+            self._client,
+            self._keys,
+            self._heads,
+            apart=False,
+            shared=self._shares_chords,
+            sent=self._shares_parts,
+        )
 
     def _new_listener(self) -> RedisListener:
         link = self._client.connect()
@@ -103,6 +126,11 @@ class RedisBackend(BaseBackend):
     # -- records -----------------------------------------------------------------------------
 
     def do_settle(self, write: Settle) -> Settled:
+        if len(write.payload) > MAX_VALUE:
+            raise StoreError(
+                f"the record of task {write.task_id!r} has {len(write.payload):,} bytes, and {self.url} takes at most "
+                f"{MAX_VALUE:,}: store the value elsewhere and its address here"
+            )
         told: tuple[bytes, str | bytes, int] = NOTHING_SEEN
         while True:
             answer = self._settle_once(write, told)
@@ -183,7 +211,7 @@ class RedisBackend(BaseBackend):
     # -- chords ------------------------------------------------------------------------------
 
     def part_value(self, task_id: str, status: str, result: object) -> bytes | None:
-        return self.encode([1, task_id, status, result]) if self._shares_chords else None
+        return self.encode([1, task_id, status, result]) if self._shares_parts else None
 
     def do_open_chord(self, chord: Chord, claim: Claim | None) -> bool:
         return self._chords.open(chord, claim)

@@ -33,14 +33,18 @@ class Chords:
         heads: reads records for the scripts.
         apart: records are not where their chord is (in a cluster): they are always read first.
         shared: Celery's workers count parts of these chords too, so their keys are kept as well.
+        sent: they send the bodies, too.
     """
 
-    def __init__(self, client: Client, keys: Keys, heads: Heads, *, apart: bool, shared: bool) -> None:
+    def __init__(
+        self, client: Client, keys: Keys, heads: Heads, *, apart: bool, shared: bool, sent: bool
+    ) -> None:
         self._client = client
         self._keys = keys
         self._heads = heads
         self._apart = apart
         self._shared = shared
+        self._sent = sent
 
     def open(self, chord: Chord, claim: Claim | None) -> bool:
         keys = self._keys.chord(chord.group_id)
@@ -51,13 +55,17 @@ class Chords:
         records = [] if self._apart else [*map(self._keys.task, places)]
         given: list[bytes | str | int] = [
             chord.group_id, chord.body, chord.body_id, chord.policy.value, len(chord.members),
-            int(self._shared), milliseconds(chords.RECOUNT_INTERVAL), *_claim(claim), self._keys.task_prefix,
+            self._told(chord.policy), milliseconds(chords.RECOUNT_INTERVAL), *_claim(claim), self._keys.task_prefix,
         ]  # fmt: skip
         for task_id, found in places.items():
             head = heads.get(task_id)
             given += (task_id, ",".join(map(str, found)), head.state if head else "")
         claimed, unread = self._answer(self._client.run(script("open"), [*keys, *records], given))
         return self._count_unread(chord.group_id, unread, claim) if unread else claimed
+
+    def _told(self, policy: FailurePolicy) -> int:
+        """How much Celery's workers have to do with a chord: for a failed part they fail the body, whatever it wants."""
+        return int(self._shared) + int(self._sent and policy is not FailurePolicy.OUTCOMES)
 
     def grow(self, group_id: str, members: Sequence[str]) -> int | None:
         given: list[bytes | str] = [group_id, self._keys.task_prefix, *dict.fromkeys(members)]
@@ -147,8 +155,7 @@ class Chords:
         return self._client.run(script("claim"), self._keys.chord(group_id), given) == 1
 
     def finish(self, group_id: str) -> None:
-        given = (group_id, milliseconds(chords.DONE_LIFE))
-        self._client.run(script("finish"), self._keys.chord(group_id), given)
+        self._client.run(script("finish"), self._keys.chord(group_id), (group_id,))
 
     def delete(self, group_id: str) -> None:
         self._client.run(script("delete_chord"), self._keys.chord(group_id), (group_id,))

@@ -55,7 +55,7 @@ class RedisClusterBackend(RedisBackend):
         return Keys(prefix, sharded=True)
 
     def _open_chords(self) -> Chords:
-        return Chords(self._client, self._keys, self._heads, apart=True, shared=False)
+        return Chords(self._client, self._keys, self._heads, apart=True, shared=False, sent=False)
 
     def part_value(self, task_id: str, status: str, result: object) -> bytes | None:
         return None  # Celery has no result backend for clusters, so none of its workers counts here

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from zlib import crc32
 
-SHARDS = 64
+SHARDS = 16
 """Into how many slots the chords of a cluster are spread: each has its own list of what is due."""
 
 

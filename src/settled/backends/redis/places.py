@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Protocol
 
 import redis
@@ -152,6 +153,7 @@ def settings_of(location: Location, options: Mapping[str, object]) -> dict[str, 
         "protocol": 2,
         # Its own would repeat writes whose reply was lost.
         "retry": Retry(NoBackoff(), 0),
+        **_introduction(),
     }
     if location.scheme in TLS_SCHEMES:
         settings |= _tls(options)
@@ -160,6 +162,13 @@ def settings_of(location: Location, options: Mapping[str, object]) -> dict[str, 
             f"{location.scheme}:// takes no ssl_ options: write {_with_tls(location.scheme)}://"
         )
     return settings
+
+
+@cache
+def _introduction() -> Mapping[str, object]:
+    """What connections tell the server of their client: once, for redis-py looks it up each time, in files."""
+    info = getattr(redis, "DriverInfo", None)
+    return {} if info is None else {"driver_info": info()}
 
 
 def _with_tls(scheme: str) -> str:

@@ -7,6 +7,9 @@ import re
 from functools import lru_cache
 from importlib.resources import files
 
+from settled import chords
+from settled.backends.redis.records import milliseconds
+
 _USES = re.compile(r"-- uses: ([a-z_, ]+)\n")
 
 
@@ -30,7 +33,8 @@ def script(name: str, publish: str = "PUBLISH") -> Script:
     text = _text(name)
     uses = _USES.match(text)
     parts = [_text(each.strip()) for each in uses[1].split(",")] if uses else []
-    return Script(name, "\n".join([f"local PUBLISH = '{publish}'", *map(_bare, [*parts, text])]))
+    given = f"local PUBLISH, DONE_LIFE = '{publish}', {milliseconds(chords.DONE_LIFE)}"
+    return Script(name, "\n".join([given, *map(_bare, [*parts, text])]))
 
 
 def _text(name: str) -> str:

@@ -67,12 +67,28 @@ local function adopt(chord, barrier, record_prefix)
   barrier.changed = true
 end
 
+-- Leave the done marker of a chord, for this program and for Celery's, and nothing else.
+local function finish(chord)
+  redis.call('ZREM', chord.due, chord.id)
+  redis.call('ZREM', chord.open, chord.id)
+  if redis.call('EXISTS', chord.own) == 0 or redis.call('HEXISTS', chord.own, 'done') == 1 then return end
+  local own = redis.call('HMGET', chord.own, 'body_id', 'policy', 'size')
+  redis.call('UNLINK', chord.own, chord.members, chord.parts, chord.counted, chord.size, chord.growth)
+  redis.call('HSET', chord.own, 'body_id', own[1], 'policy', own[2], 'size', own[3], 'done', now_in_ms())
+  redis.call('PEXPIRE', chord.own, DONE_LIFE)
+  redis.call('SET', chord.claim, 'done', 'PX', DONE_LIFE)
+end
+
 -- The counters of an open barrier; nil if it was never opened or is done.
 local function standing(chord, record_prefix)
   local own = redis.call('HMGET', chord.own, 'size', 'counted', 'failed', 'policy', 'adopted', 'done')
   if not own[1] or own[6] then return nil end
   local token = redis.call('GET', chord.claim)
-  if token == 'done' then return nil end
+  if token == 'done' then
+    -- A worker of Celery has sent the body, and marks that for minutes only.
+    finish(chord)
+    return nil
+  end
   local barrier = {
     size = tonumber(own[1]), counted = tonumber(own[2]), failed = tonumber(own[3]), policy = own[4],
     shared = own[5] ~= false, adopted = tonumber(own[5] or 0), token = token,

@@ -1,7 +1,7 @@
 -- uses: guard, barrier
 -- Open a barrier and count the members that are settled already. KEYS: the chord's, then the records of the
--- members. ARGV: group id, body, body id, policy, size, 1 if Celery's workers count it too, milliseconds until
--- the first recount, token or '', lease in milliseconds, the prefix of records, then for each member its id
+-- members. ARGV: group id, body, body id, policy, size, 1 if Celery's workers count it too, 2 if they send its
+-- body as well (which they do when there is a size), milliseconds until the first recount, token or '', lease in milliseconds, the prefix of records, then for each member its id
 -- and its places; a state where the caller has read it ('' none yet) and no record keys are given.
 -- Returns {1 if the claim is held, the ids whose records only a client can read}.
 local chord = chord_at(1, ARGV[1])
@@ -10,13 +10,12 @@ if redis.call('EXISTS', chord.own) == 1 then
   local barrier = standing(chord, ARGV[10])
   return {barrier and conclude(chord, barrier, token, lease) or 0, {}}
 end
-redis.call('UNLINK', chord.members, chord.claim, chord.parts, chord.counted, chord.size, chord.growth)
+-- First what a full server refuses: after a write that it allows it would let all others pass.
 redis.call('HSET', chord.own, 'body', ARGV[2], 'body_id', ARGV[3], 'policy', ARGV[4], 'size', ARGV[5],
   'counted', 0, 'failed', 0, 'opened', now_in_ms())
-if ARGV[6] == '1' then
-  redis.call('HSET', chord.own, 'adopted', 0)
-  redis.call('SET', chord.size, ARGV[5])
-end
+redis.call('UNLINK', chord.members, chord.claim, chord.parts, chord.counted, chord.size, chord.growth)
+if ARGV[6] ~= '0' then redis.call('HSET', chord.own, 'adopted', 0) end
+if ARGV[6] == '2' then redis.call('SET', chord.size, ARGV[5]) end
 redis.call('ZADD', chord.open, now_in_ms() + tonumber(ARGV[7]), ARGV[1])
 for at = 11, #ARGV, 3 do redis.call('HSET', chord.members, ARGV[at], '-' .. ARGV[at + 1]) end
 local barrier = standing(chord, ARGV[10])

@@ -4,6 +4,6 @@
 local chord = chord_at(1, ARGV[1])
 if redis.call('EXISTS', chord.own) == 0 then return {} end
 local barrier = standing(chord, ARGV[2])
-if barrier then conclude(chord, barrier, '', '0') end
+if barrier and barrier.changed then conclude(chord, barrier, '', '0') end
 local own = redis.call('HMGET', chord.own, 'body', 'body_id', 'policy')
 return {barrier and 0 or 1, own[1] or '', own[2], own[3], redis.call('HGETALL', chord.members)}
