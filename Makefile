@@ -60,7 +60,7 @@ clean: ## Remove the environment and everything built
 
 $(RUN): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[cli]'
+	$(BIN)/python -m pip install --quiet --editable '.[cli,redis]'
 	@touch $@
 
 $(DEV): pyproject.toml

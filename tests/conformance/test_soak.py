@@ -10,10 +10,11 @@ from settled.testing import history, machine
 from settled.testing.stores import MemoryStore, SQLiteStore
 from settled.testing.threads import together
 from tests.conformance.test_examples import Files
+from tests.redis.stores import ClusterStore, IndexedRedisStore, RedisStore
 
 pytestmark = pytest.mark.soak
 
-KINDS = [MemoryStore, SQLiteStore, Files]
+KINDS = [MemoryStore, SQLiteStore, Files, RedisStore, IndexedRedisStore, ClusterStore]
 
 
 @pytest.fixture(params=KINDS, ids=[kind.__name__ for kind in KINDS])
