@@ -18,7 +18,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, cast
 
 from settled import failure
-from settled.errors import ChordError, ConfigurationError, DecodeError, ResultExpired, SettledError
+from settled.errors import (
+    ChordError,
+    ConfigurationError,
+    ContentRefused,
+    DecodeError,
+    ResultExpired,
+    SettledError,
+    StoreError,
+    StoreUnavailable,
+)
 from settled.record import Chord, ChordState, Claim, FailurePolicy, Meta, is_ready
 from settled.states import PENDING, SUCCESS
 
@@ -137,7 +146,14 @@ def _already_dispatched(backend: BaseBackend, body_id: str) -> bool:
 
 def _deliver(backend: BaseBackend, state: ChordState, claim: Claim | None) -> bool:
     chord = state.chord
-    body = cast("dict[str, object]", backend.decode(chord.body))
+    try:
+        body = as_mapping(backend.decode(chord.body))
+    except ContentRefused:
+        raise  # another process may accept it
+    except (DecodeError, ConfigurationError) as exc:
+        error = ChordError(f"the body of chord {chord.group_id!r} cannot be read: {exc}")
+        error.__cause__ = exc
+        return not backend.mark_as_failure(chord.body_id, error).kept
     try:
         results = header_results(backend, state)
     except ChordError as error:
@@ -239,9 +255,15 @@ def sweep(backend: BaseBackend, limit: int = SWEEP_LIMIT) -> int:
         return 0
     sent = 0
     for group_id in backend.call(backend.do_due_chords, limit):
-        claim = new_claim(backend) if _may_send(backend, group_id) else None
-        if claim is not None and backend.call(backend.do_claim_chord, group_id, claim):
-            sent += dispatch(backend, group_id, claim)
+        try:
+            claim = new_claim(backend) if _may_send(backend, group_id) else None
+            if claim is not None and backend.call(backend.do_claim_chord, group_id, claim):
+                sent += dispatch(backend, group_id, claim)
+        except StoreUnavailable:
+            raise
+        except (StoreError, DecodeError) as exc:
+            # What is damaged keeps no other from being sent.
+            log.error("chord %r is due and cannot be sent: %s", group_id, exc)
     return sent
 
 
@@ -256,9 +278,13 @@ def _may_send(backend: BaseBackend, group_id: str) -> bool:
     state = backend.call(backend.do_read_chord, group_id)
     if state is None:
         return False
-    return bool(accepts(backend.decode(state.chord.body))) or _already_dispatched(
-        backend, state.chord.body_id
-    )
+    try:
+        acceptable = bool(accepts(backend.decode(state.chord.body)))
+    except ContentRefused:
+        acceptable = False
+    except DecodeError:
+        acceptable = True  # nobody can send it: it is to fail
+    return acceptable or _already_dispatched(backend, state.chord.body_id)
 
 
 class Sweeper:

@@ -508,10 +508,7 @@ def test_a_failed_part_that_celery_counted_fails_a_chord_of_the_first_failure(fl
 @pytest.mark.parametrize("order", ORDERS, ids=lambda order: "".join(map(str, order)))
 @pytest.mark.parametrize("ours", SHARES, ids=share_id)
 def test_parts_that_celery_keeps_in_a_list_are_counted_too(fleet, server, order, ours):
-    """With result_chord_ordered=False Celery keeps no places: the body has the results in order all the same.
-
-    Only a chord whose parts are all Celery's is for Celery to send, and then in whatever order it likes.
-    """
+    """With result_chord_ordered=False Celery keeps no places. It sends no such body: in order, ours do."""
     fleet = fleet(result_backend_transport_options={"result_chord_ordered": False})
     fleet.open()
     for place in order:

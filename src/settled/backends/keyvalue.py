@@ -19,6 +19,7 @@ import msgspec
 from settled.backends.barrier import KeyValueBarrier
 from settled.backends.protocols import Result, field, text_field
 from settled.backends.template import BaseBackend, header_tasks, tasks_of
+from settled.codec import compression
 from settled.errors import ConfigurationError, ContentRefused, DecodeError
 from settled.record import (
     Capabilities,
@@ -36,7 +37,8 @@ from settled.states import FAILURE, READY_STATES, may_replace
 
 Key = bytes | str
 
-_STATUS = re.compile(rb"status[^A-Za-z]{1,6}([A-Z][A-Z_]*)")
+_STATUS = re.compile(rb"(?s)status(?:q.)?X?[^A-Za-z]{1,6}([A-Z][A-Z_]*)[^A-Z_]")
+"""The status of a record that is not read: JSON, msgpack, pickle (older protocols have a `q` and an `X` there)."""
 
 
 class KeyValueStoreBackend(KeyValueBarrier, BaseBackend):
@@ -313,9 +315,14 @@ def head_of(payload: bytes | str, decode: Callable[[bytes | str], object]) -> tu
     """
     try:
         meta = decode(payload)
-    except DecodeError:
-        found = _STATUS.search(payload.encode() if isinstance(payload, str) else payload)
+    except ContentRefused:
+        content = payload.encode() if isinstance(payload, str) else payload
+        if content.startswith(compression.MARKER):
+            content = compression.decompress(content)
+        found = _STATUS.search(content)
         return (found.group(1).decode(), 0) if found else (None, 0)
+    except DecodeError:
+        return None, 0
     status = meta.get("status") if isinstance(meta, dict) else None
     attempt = cast("Meta", meta).get("attempt") if status else 0
     return (status if isinstance(status, str) else None), (attempt if isinstance(attempt, int) else 0)

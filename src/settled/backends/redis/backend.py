@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, cast
 
+import hiredis
+
 from settled.backends.base import BaseBackend
 from settled.backends.engine import Listener
 from settled.backends.keyvalue import head_of
 from settled.backends.outbox import KEEPING_OPTIONS
 from settled.backends.protocols import Application, setting
-from settled.backends.redis import listing
+from settled.backends.redis import faults, listing
 from settled.backends.redis.chords import Chords, part_args
 from settled.backends.redis.client import Client
 from settled.backends.redis.keys import Keys
@@ -20,14 +22,17 @@ from settled.backends.redis.listing import Index
 from settled.backends.redis.places import OPTIONS, place_of
 from settled.backends.redis.records import Head, lifetime, milliseconds, seen
 from settled.backends.redis.scripts import script
-from settled.errors import StoreError
-from settled.record import Capabilities, Chord, ChordState, Claim, Gone, Query, Row, Settle, Settled
+from settled.errors import CorruptRecord, StoreError
+from settled.record import Capabilities, Chord, ChordState, Claim, Gone, Meta, Query, Row, Settle, Settled
 from settled.url import switch
 
 MAX_VALUE = 512 * 1024 * 1024
 """Bytes in one value: at more the server closes the connection without a word."""
 
 NOTHING_SEEN = (b"", b"", 0)
+
+NO_STRING = b"\0no string"
+"""In place of a record whose key holds another type. Where many are read at once there is no telling: none."""
 
 
 def _in_order(conf: object) -> bool:
@@ -92,7 +97,7 @@ class RedisBackend(BaseBackend):
         self._shares_chords = hasattr(app, "amqp")
         self._shares_parts = self._shares_chords and _in_order(app.conf)
         self._chords = self._open_chords()
-        self._index = Index(self._client, self._keys) if self.options.get("index") else None
+        self._index = Index(self._client, self._keys, self.call) if self.options.get("index") else None
         self.stamps_writes = self._index is None
         self._listeners: list[RedisListener] = []
 
@@ -156,9 +161,9 @@ class RedisBackend(BaseBackend):
         keys, more = part_args(self._keys, write)
         if self._index is None:
             return self._client.run(script("settle_part"), (key, *keys), given + more)
-        return self._client.run(
-            script("settle_indexed"), (key, *keys), given + more + self._index.args(write)
-        )
+        given += more + self._index.args(write)
+        named = (key, *keys[:1], self._keys.index_prefix)
+        return self._client.run(script("settle_indexed"), (key, *keys), given, named)
 
     def _peek(self, payload: bytes) -> tuple[str | None, int]:
         return head_of(payload, self.decode)
@@ -166,7 +171,13 @@ class RedisBackend(BaseBackend):
     def _heads(self, task_ids: Sequence[str]) -> dict[str, Head]:
         """State and time to live of these records, read by this client."""
         found: dict[str, Head] = {}
-        for task_id, payload in self._payloads(task_ids).items():
+        payloads = self._payloads(task_ids)
+        for task_id in task_ids:
+            if (
+                task_id not in payloads
+            ):  # perhaps its key holds another type, which only a look at it alone tells
+                payloads |= self._payloads((task_id,))
+        for task_id, payload in payloads.items():
             state, attempt = self._peek(payload)
             # One that is damaged counts as failed, so that nobody waits for it.
             found[task_id] = Head(state or "FAILURE", attempt, -1)
@@ -177,12 +188,26 @@ class RedisBackend(BaseBackend):
 
     def _payloads(self, task_ids: Sequence[str]) -> dict[str, bytes]:
         if len(task_ids) == 1:
-            payload = cast("bytes | None", self._client.ask(b"GET", self._keys.task(task_ids[0])))
+            payload = self._payload(self._keys.task(task_ids[0]))
             return {} if payload is None else {task_ids[0]: payload}
         if not task_ids:
             return {}
         values = cast("list[bytes | None]", self._client.ask(b"MGET", *map(self._keys.task, task_ids)))
         return {task_id: value for task_id, value in zip(task_ids, values, strict=True) if value is not None}
+
+    def _payload(self, key: bytes) -> bytes | None:
+        reply = self._client.using(Link.ask, (b"GET", key))
+        if type(reply) is hiredis.ReplyError and faults.word_of(reply) == "WRONGTYPE":
+            return NO_STRING
+        return cast("bytes | None", self._client.checked(reply, (key,)))
+
+    def read_meta(self, task_id: str, payload: bytes | str) -> Meta:
+        if payload is NO_STRING:
+            raise CorruptRecord(
+                f"task {task_id!r}: its key holds something that is not ours, no string: forget it, or give "
+                "settled a prefix or a database of its own"
+            )
+        return super().read_meta(task_id, payload)
 
     def do_forget(self, task_ids: Sequence[str]) -> None:
         if task_ids and self._index is not None:
@@ -247,6 +272,7 @@ class RedisBackend(BaseBackend):
         return frozenset(names[number - 1] for number in held)
 
     def do_listen(self) -> Listener:
+        self.check_fork()  # what is opened here must not be taken for the parent's
         listener = self._new_listener()
         self._listeners = [each for each in self._listeners if each.open] + [listener]
         return listener

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import cast
@@ -11,11 +12,17 @@ from settled.backends.redis.client import Client
 from settled.backends.redis.keys import Keys
 from settled.backends.redis.records import Head, milliseconds
 from settled.backends.redis.scripts import script
+from settled.errors import CorruptRecord, StoreError, StoreUnavailable
 from settled.record import Chord, ChordState, Claim, FailurePolicy, Settle
 from settled.states import FAILURE, REVOKED, SUCCESS
 
+log = logging.getLogger("settled.chords")
+
 BATCH = 1000
 """Members that one script reads: so long do other clients wait for it."""
+
+MAX_SIZE = 10_000_000
+"""Members that a chord may have had, to be believed."""
 
 RECOUNTS = 10
 """Chords that one look at what is due recounts at most."""
@@ -64,7 +71,7 @@ class Chords:
         return self._count_unread(chord.group_id, unread, claim) if unread else claimed
 
     def _told(self, policy: FailurePolicy) -> int:
-        """How much Celery's workers have to do with a chord: for a failed part they fail the body, whatever it wants."""
+        """What Celery's workers do for a chord. For a failed part they would fail a body that wants outcomes."""
         return int(self._shared) + int(self._sent and policy is not FailurePolicy.OUTCOMES)
 
     def grow(self, group_id: str, members: Sequence[str]) -> int | None:
@@ -79,24 +86,36 @@ class Chords:
         found = self._read(group_id)
         if found is None:
             return None
-        done, body, body_id, policy, members = found
-        placed = sorted((place, task_id, letter) for task_id, letter, places in members for place in places)
+        done, body, body_id, policy, members, size = found
+        placed = [(place, task_id, letter) for task_id, letter, places in members for place in places]
+        if not done and len(placed) < size:
+            lost = set(range(size)).difference(place for place, _, _ in placed)
+            placed += [(place, f"member {place} of {group_id}, evicted", "E") for place in lost]
+        placed.sort()
         chord = Chord(
             group_id,
             tuple(task_id for _, task_id, _ in placed),
             body,
             body_id,
-            FailurePolicy(policy),
+            policy,
         )
         return ChordState(chord, tuple(_STATES[letter] for _, _, letter in placed), done)
 
-    def _read(self, group_id: str) -> tuple[bool, bytes, str, str, list[tuple[str, str, list[int]]]] | None:
+    def _read(
+        self, group_id: str
+    ) -> tuple[bool, bytes, str, FailurePolicy, list[tuple[str, str, list[int]]], int] | None:
         given = (group_id, self._keys.task_prefix)
         answer = self._client.run(script("read_chord"), self._keys.chord(group_id), given)
         if not answer:
             return None
-        done, body, body_id, policy, flat = cast("tuple[int, bytes, bytes, bytes, list[bytes]]", answer)
-        return bool(done), body, body_id.decode(), policy.decode(), list(_members(flat))
+        done, body, body_id, policy, flat, size = cast(
+            "tuple[int, bytes, bytes, bytes, list[bytes], bytes]", answer
+        )
+        try:
+            kept = FailurePolicy(policy.decode())
+            return bool(done), body, body_id.decode(), kept, list(_members(flat)), _size(size)
+        except (ValueError, LookupError, AttributeError) as exc:
+            raise CorruptRecord(f"the barrier of chord {group_id!r} is damaged: forget it ({exc!r})") from exc
 
     def count(
         self, group_id: str, task_ids: Sequence[str] | None, claim: Claim | None, sweeping: bool = False
@@ -151,8 +170,17 @@ class Chords:
         return self._count_as(group_id, {task_id: Head(state, 0, -1)}, (task_id,), claim, False)
 
     def claim(self, group_id: str, claim: Claim) -> bool:
+        keys = self._keys.chord(group_id)
         given = (group_id, *_claim(claim), self._keys.task_prefix)
-        return self._client.run(script("claim"), self._keys.chord(group_id), given) == 1
+        try:
+            return self._client.run(script("claim"), keys, given) == 1
+        except StoreUnavailable:
+            raise
+        except StoreError:
+            # It is damaged: the others that are due come before it.
+            later = milliseconds(chords.RECOUNT_INTERVAL)
+            self._client.run(script("put_off"), (keys.due,), (group_id, later))
+            raise
 
     def finish(self, group_id: str) -> None:
         self._client.run(script("finish"), self._keys.chord(group_id), (group_id,))
@@ -166,15 +194,34 @@ class Chords:
         for tag in self._keys.tags:
             due, stale = self._due(tag, limit)
             for group_id in stale:
-                self.count(group_id, None, None, sweeping=True)
+                self._recount(group_id)
             found += self._due(tag, limit)[0] if stale else due
         return found[:limit]
+
+    def _recount(self, group_id: str) -> None:
+        """A damaged barrier is named in the log, and keeps no other from being recounted."""
+        try:
+            self.count(group_id, None, None, sweeping=True)
+        except StoreUnavailable:
+            raise
+        except (StoreError, CorruptRecord) as exc:
+            log.error("chord %r cannot be recounted: %s", group_id, exc)
 
     def _due(self, tag: str, limit: int) -> tuple[list[str], list[str]]:
         given = (limit, RECOUNTS, milliseconds(chords.RECOUNT_INTERVAL))
         answer = cast("list[list[bytes]]", self._client.run(script("due"), self._keys.due(tag), given))
-        due, stale = ([group_id.decode() for group_id in each] for each in answer)
+        due, stale = map(self._names, self._keys.due(tag), answer)
         return due, stale
+
+    def _names(self, key: bytes, listed: Sequence[bytes]) -> list[str]:
+        """The chords that are listed under `key`; what cannot be a name is let go of."""
+        names: list[str] = []
+        for name in listed:
+            try:
+                names.append(name.decode())
+            except UnicodeDecodeError:
+                self._client.ask(b"ZREM", key, name)
+        return names
 
     @staticmethod
     def _answer(answer: object) -> tuple[bool, list[str]]:
@@ -199,4 +246,13 @@ def _members(flat: Sequence[bytes]) -> Iterator[tuple[str, str, list[int]]]:
     """(task id, letter, places) from the fields of the hash."""
     for task_id, held in zip(flat[::2], flat[1::2], strict=True):
         text = held.decode()
+        if text[0] not in _STATES:
+            raise ValueError(f"member {task_id!r:.80} is counted as {text[0]!r}")
         yield task_id.decode(), text[0], [int(place) for place in text[1:].split(",")]
+
+
+def _size(held: bytes) -> int:
+    size = int(held)
+    if not 0 <= size <= MAX_SIZE:
+        raise ValueError(f"it has {size} members")
+    return size

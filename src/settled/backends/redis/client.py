@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import hiredis
 
@@ -39,19 +39,28 @@ class Client:
 
     def ask(self, *command: bytes | str | int | float) -> object:
         """The reply to one command."""
-        return self.checked(self.using(Link.ask, command))
+        return self.checked(self.using(Link.ask, command), cast("tuple[bytes, ...]", command[1:2]))
 
     def ask_all(self, commands: Sequence[Command]) -> list[object]:
         """The replies to commands that are sent together; raises for the first that is an error."""
         replies: list[object] = self.using(Link.ask_all, commands)
         return [self.checked(reply) for reply in replies]
 
-    def run(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes | str | int | float]) -> object:
-        """What the script returns. The server is given its text when it does not know it."""
+    def run(
+        self,
+        script: Script,
+        keys: Sequence[bytes],
+        args: Sequence[bytes | str | int | float],
+        named: Sequence[bytes] = (),
+    ) -> object:
+        """What the script returns. The server is given its text when it does not know it.
+
+        `named` are the keys that an error is about, if not these.
+        """
         reply = self.using(Link.ask, (b"EVALSHA", script.digest, len(keys), *keys, *args))
         if type(reply) is hiredis.ReplyError and faults.word_of(reply) == "NOSCRIPT":
             reply = self.using(Link.ask, (b"EVAL", script.text, len(keys), *keys, *args))
-        return self.checked(reply)
+        return self.checked(reply, named or keys)
 
     def using(self, talk: Callable[[Link, T, float], R], what: T) -> R:
         """One exchange on a connection of the pool; error replies are returned."""
@@ -68,9 +77,10 @@ class Client:
         finally:
             pool.give(link)
 
-    def checked(self, reply: object) -> object:
+    def checked(self, reply: object, keys: Sequence[bytes] = ()) -> object:
+        """The reply, raised if it is an error: about these keys."""
         if type(reply) is hiredis.ReplyError:
-            error = faults.reply_error(reply, self.server)
+            error = faults.reply_error(reply, self.server, keys)
             if isinstance(error, StoreUnavailable) and faults.word_of(reply) in faults.STALE:
                 self._pool.drop()  # with Sentinel another server is the master by now
             raise error from reply

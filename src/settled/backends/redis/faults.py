@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import hiredis
 from redis import exceptions
 
@@ -36,8 +38,8 @@ def word_of(error: Exception) -> str:
     return str(error).partition(" ")[0]
 
 
-def reply_error(error: hiredis.ReplyError, server: str) -> SettledError:
-    """Our error for an error reply; to be raised from it."""
+def reply_error(error: hiredis.ReplyError, server: str, keys: Sequence[bytes] = ()) -> SettledError:
+    """Our error for an error reply about these keys; to be raised from it."""
     word = word_of(error)
     if word in MAY_PASS:
         return StoreUnavailable(f"{server}: {MAY_PASS[word]} ({error})")
@@ -53,11 +55,22 @@ def reply_error(error: hiredis.ReplyError, server: str) -> SettledError:
         )
     if word in _AUTH:
         return StoreError(f"{server}: user name or password is missing or wrong ({error})")
+    if word in ("MOVED", "ASK"):
+        return StoreError(f"{server} is one of a cluster: write redis+cluster:// in the URL ({error})")
     if word == "WRONGTYPE":
         return StoreError(
-            f"{server}: a key of ours holds something else: give settled a prefix or a database of its own ({error})"
+            f"{server}: {_shown(keys)} holds something that is not ours: delete it, or give settled a prefix "
+            f"or a database of its own ({error})"
         )
+    if "user_script" in str(error):
+        return StoreError(f"{server}: what {_shown(keys)} holds is damaged: forget it ({error})")
     return StoreError(f"{server} refused a command: {error}")
+
+
+def _shown(keys: Sequence[bytes]) -> str:
+    """The first keys of a command, which tell what it was about."""
+    names = " or ".join(key.decode("utf-8", "replace") for key in keys[:3])
+    return f"{names}, or a key that goes with them," if len(keys) > 3 else names or "a key of ours"
 
 
 def lost(exc: Exception, server: str) -> StoreUnavailable:

@@ -41,7 +41,7 @@ class Keys:
 
     def task(self, task_id: str) -> bytes:
         """Of a record, and the channel on which its writes are told."""
-        return self.task_prefix + task_id.encode()
+        return self.task_prefix + task_id.encode("utf-8", "surrogateescape")
 
     def task_id(self, key: bytes) -> str:
         return key[len(self.task_prefix) :].decode("utf-8", "surrogateescape")

@@ -8,7 +8,7 @@ from typing import cast
 
 import msgspec
 
-from settled.backends.keyvalue import row_from
+from settled.backends.keyvalue import row_from, row_of
 from settled.backends.redis.client import Client
 from settled.backends.redis.keys import Keys
 from settled.backends.redis.scripts import script
@@ -56,9 +56,13 @@ def _literal(text: bytes) -> bytes:
 
 
 class Index:
-    """The optional index: rows beside the records, written in the same step."""
+    """The optional index: rows beside the records, written in the same step.
 
-    def __init__(self, client: Client, keys: Keys) -> None:
+    `call` is the engine's retry layer: a listing is read page by page, as it is asked for.
+    """
+
+    def __init__(self, client: Client, keys: Keys, call: Callable[..., object]) -> None:
+        self._call = call
         self._client = client
         self._keys = keys
         self._name = keys.index_prefix
@@ -70,7 +74,8 @@ class Index:
 
     def forget(self, task_ids: Sequence[str]) -> None:
         records = [*map(self._keys.task, task_ids)]
-        self._client.run(script("forget_indexed"), records, (self._name, *task_ids))
+        named = (self._name, *records)
+        self._client.run(script("forget_indexed"), records, (self._name, *task_ids), named)
 
     def rows(self, query: Query) -> Iterator[Row]:
         """The newest rows that match. A task that is written meanwhile is listed once."""
@@ -90,13 +95,15 @@ class Index:
         passed = 0
         while True:
             given = (self._name, self._set(query), latest, earliest, passed, STEP, self._keys.task_prefix)
-            answer = cast("list[int | bytes]", self._client.run(script("page"), (), given))
+            answer = cast(
+                "list[int | bytes]", self._call(self._client.run, script("page"), (), given, (self._name,))
+            )
             looked_at, flat = cast("int", answer[0]), cast("list[bytes]", answer[1:])
             if looked_at < 0:
                 return
             passed += looked_at
             for task_id, packed in zip(flat[::2], flat[1::2], strict=True):
-                yield _row(task_id.decode(), packed)
+                yield _row(task_id.decode("utf-8", "surrogateescape"), packed)
 
     def _set(self, query: Query) -> bytes:
         """The shortest list that holds everything asked for."""
@@ -129,7 +136,14 @@ class _Packed(msgspec.Struct, array_like=True):
 
 
 def _row(task_id: str, packed: bytes) -> tuple[str, Row, float]:
-    held = msgspec.msgpack.decode(packed, type=_Packed)
+    """Task id, row and time of the latest write; a damaged row is listed as UNREADABLE."""
+    try:
+        return _read_row(task_id, msgspec.msgpack.decode(packed, type=_Packed))
+    except (msgspec.DecodeError, ValueError, OverflowError):
+        return task_id, row_of(task_id, {"status": "UNREADABLE"}, len(packed)), 0.0
+
+
+def _read_row(task_id: str, held: _Packed) -> tuple[str, Row, float]:
     row = Row(
         task_id,
         held.state,

@@ -105,7 +105,7 @@ class Nodes:
         for _ in range(REDIRECTS):
             reply = self._said(client, command, asking)
             if type(reply) is not hiredis.ReplyError or faults.word_of(reply) not in _MOVED:
-                return client.checked(reply)
+                return client.checked(reply, (key,))
             word, _, address = str(reply).split(" ")[:3]
             asking = word == "ASK"
             if not asking:

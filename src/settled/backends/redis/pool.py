@@ -10,6 +10,11 @@ from collections.abc import Callable
 from settled.backends.redis.link import Link
 from settled.errors import StoreUnavailable
 
+LONG = 0.01
+"""Seconds after which a waiting thread is handed the next connection. Before that whoever comes first takes it,
+mostly the one that gave it back: to hand it over costs a switch of threads.
+"""
+
 
 class Pool:
     """At most `limit` connections; a thread that finds all in use waits its turn."""
@@ -18,8 +23,9 @@ class Pool:
         self._connect = connect
         self._limit = limit
         self._idle: deque[Link] = deque()
-        self._room = threading.Condition()
-        self._waiting = 0
+        self._lock = threading.Lock()
+        self._turns: deque[_Turn] = deque()
+        self._links: set[Link] = set()
         self._opened = 0
         self._generation = 0
 
@@ -34,56 +40,120 @@ class Pool:
         """Back to the others, or away with it if it broke or is of before an outage."""
         if link.open and link.generation == self._generation:
             self._idle.append(link)
-            # Appended before looking: who waits is counted before it looks, so one sees the other.
-            if self._waiting:
-                with self._room:
-                    self._room.notify()
+            # Appended before looking: who waits is queued before it looks, so one sees the other.
+            if self._turns:
+                with self._lock:
+                    self._call()
             return
         link.close()
-        with self._room:
+        with self._lock:
+            self._links.discard(link)
             self._opened -= 1
-            self._room.notify()
+            self._call()
 
     def _wait(self, timeout: float) -> Link:
-        deadline = time.monotonic() + timeout
-        with self._room:
-            self._waiting += 1
-            try:
-                while self._opened >= self._limit:
-                    try:
-                        return self._idle.pop()
-                    except IndexError:
-                        left = deadline - time.monotonic()
-                        if left <= 0 or not self._room.wait(left):
-                            raise StoreUnavailable(
-                                f"all {self._limit} connections were in use for {timeout:.3g} s: raise max_connections"
-                            ) from None
-                self._opened += 1
-            finally:
-                self._waiting -= 1
-            generation = self._generation
+        turn = _Turn()
+        deadline = turn.since + timeout
+        with self._lock:
+            self._turns.append(turn)
+            self._grant(turn)
         try:
-            link = self._connect(max(0.001, deadline - time.monotonic()))
+            while not turn.granted:
+                self._listen(turn, deadline, timeout)
+            if turn.link is None:
+                turn.link = self._connect(max(0.001, deadline - time.monotonic()))
+                turn.link.generation = turn.generation
+                with self._lock:
+                    self._links.add(turn.link)
         except BaseException:
-            with self._room:
-                self._opened -= 1
-                self._room.notify()
+            self._leave(turn)
             raise
-        link.generation = generation
-        return link
+        return turn.link
+
+    def _listen(self, turn: _Turn, deadline: float, timeout: float) -> None:
+        """Wait until this turn is called, and see whether there is something for it."""
+        left = deadline - time.monotonic()
+        called = left > 0 and turn.bell.acquire(timeout=left)
+        with self._lock:
+            if called:
+                turn.called = False
+            if not turn.granted and not self._grant(turn) and not called:
+                raise StoreUnavailable(
+                    f"all {self._limit} connections were in use for {timeout:.3g} s: raise max_connections"
+                )
+            self._call()
+
+    # -- under the lock --------------------------------------------------------------------------
+
+    def _grant(self, turn: _Turn) -> bool:
+        """Let this turn have an idle connection, or the right to open one; False if there is neither."""
+        try:
+            turn.link = self._idle.pop()
+        except IndexError:
+            if self._opened >= self._limit:
+                return False
+            self._opened += 1
+            turn.generation = self._generation
+        turn.granted = True
+        self._turns.remove(turn)
+        return True
+
+    def _call(self) -> None:
+        """If there is something to be had: have the oldest turn look, or hand it over where it waits for long."""
+        if not self._turns or not (self._idle or self._opened < self._limit):
+            return
+        turn = self._turns[0]
+        if time.monotonic() - turn.since > LONG:
+            self._grant(turn)
+        if not turn.called:
+            turn.called = True
+            turn.bell.release()
+
+    # ----------------------------------------------------------------------------------------------
+
+    def _leave(self, turn: _Turn) -> None:
+        """Whoever waited has given up, or was interrupted: what was meant for it is for others."""
+        with self._lock:
+            if not turn.granted:
+                self._turns.remove(turn)
+            elif turn.link is not None:
+                self._idle.append(turn.link)
+            else:
+                self._opened -= 1
+            self._call()
 
     def drop(self) -> None:
         """Use none of the connections again that are open now: something is wrong at their other end."""
-        with self._room:
+        idle: list[Link] = []
+        with self._lock:
             self._generation += 1
-            idle = list(self._idle)
-            self._idle.clear()
+            while self._idle:
+                try:
+                    idle.append(self._idle.pop())
+                except IndexError:  # another thread has just taken it
+                    break
+            self._links.difference_update(idle)
             self._opened -= len(idle)
-            self._room.notify_all()
+            self._call()
         for link in idle:
             link.close()
 
     def abandon(self) -> None:
         """In a forked child: close the inherited descriptors, saying nothing on them."""
-        for link in list(self._idle):
+        for link in list(self._links):
             link.abandon()
+
+
+class _Turn:
+    """A thread's place in the queue, and what it was granted: a connection, or the right to open one."""
+
+    __slots__ = ("bell", "called", "generation", "granted", "link", "since")
+
+    def __init__(self) -> None:
+        self.since = time.monotonic()
+        self.bell = threading.Lock()
+        self.bell.acquire()
+        self.called = False
+        self.granted = False
+        self.link: Link | None = None
+        self.generation = 0

@@ -31,10 +31,17 @@ local function share(chord, barrier, task_id, place, value, replaces)
   barrier.adopted = barrier.adopted + redis.call('SADD', chord.counted, task_id .. ':' .. place)
 end
 
+-- Where the server has evicted the members nobody can say what is still to come: the body is due, to fail.
+local function see_members(chord, barrier)
+  if barrier.size > 0 and redis.call('EXISTS', chord.members) == 0 then
+    barrier.counted, barrier.failed, barrier.changed = barrier.size, barrier.size, true
+  end
+end
+
 -- Count a member as `state`; nothing if it is none, or was counted as something that stays.
 local function count(chord, barrier, task_id, state, value)
   local member = redis.call('HGET', chord.members, task_id)
-  if not member then return end
+  if not member then return see_members(chord, barrier) end
   local before, letter = string.sub(member, 1, 1), LETTERS[state]
   if before == 'S' or (before ~= '-' and letter == 'E') then return end
   local places = places_in(member)
@@ -58,10 +65,11 @@ local function adopt(chord, barrier, record_prefix)
   local added = redis.call('SMEMBERS', chord.counted)
   for _, entry in ipairs(added) do
     local task_id = string.match(entry, '^(.*):[^:]*$')
-    local state = state_at(record_prefix .. task_id)
-    if not (state and is_ready(state)) then state = 'SUCCESS' end
-    local member = redis.call('HGET', chord.members, task_id)
-    if member and string.sub(member, 1, 1) == '-' then count(chord, barrier, task_id, state, '') end
+    local member = task_id and redis.call('HGET', chord.members, task_id)
+    if member and string.sub(member, 1, 1) == '-' then
+      local state = state_at(record_prefix .. task_id)
+      count(chord, barrier, task_id, state and is_ready(state) and state or 'SUCCESS', '')
+    end
   end
   barrier.adopted = #added
   barrier.changed = true

@@ -3,5 +3,8 @@
 -- milliseconds, the prefix of records. Returns 1 if it is held.
 local chord = chord_at(1, ARGV[1])
 local barrier = standing(chord, ARGV[4])
-if not barrier then return 0 end
+if not barrier then
+  finish(chord)
+  return 0
+end
 return conclude(chord, barrier, ARGV[2], ARGV[3])

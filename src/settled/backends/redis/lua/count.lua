@@ -5,7 +5,11 @@
 -- Returns {1 if the claim is held, the ids whose records only a client can read}.
 local chord = chord_at(1, ARGV[1])
 local barrier = standing(chord, ARGV[4])
-if not barrier then return {0, {}} end
+if not barrier then
+  finish(chord)
+  return {0, {}}
+end
+see_members(chord, barrier)
 
 -- A member without a record has expired if it was seen unready and its time is over.
 local function note(task_id, state, left)

@@ -4,6 +4,7 @@
 local chord = chord_at(1, ARGV[1])
 local barrier = standing(chord, ARGV[2])
 if not barrier then return -1 end
+see_members(chord, barrier)
 if is_complete(barrier) then
   conclude(chord, barrier, '', '0')
   return -1

@@ -11,10 +11,15 @@ local function rank(state)
   return 2
 end
 
+-- The `length` bytes at `at`; false if they are not all there.
+local function cut(head, at, length)
+  return at + length - 1 <= #head and string.sub(head, at, at + length - 1)
+end
+
 -- The string of a msgpack value that begins at `at`, if it is a short one.
 local function packed(head, at)
   local byte = string.byte(head, at)
-  if byte and byte > 160 and byte < 192 then return string.sub(head, at + 1, at + byte - 160) end
+  if byte and byte > 160 and byte < 192 then return cut(head, at + 1, byte - 160) end
   return false
 end
 
@@ -23,8 +28,9 @@ local function pickled(head, at)
   local byte = string.byte(head, at)
   if byte == 148 then at = at + 1 elseif byte == 113 then at = at + 2 end
   byte = string.byte(head, at)
-  if byte == 140 then return string.sub(head, at + 2, at + 1 + string.byte(head, at + 1)) end
-  if byte == 88 then return string.sub(head, at + 5, at + 4 + string.byte(head, at + 1)) end
+  local length = string.byte(head, at + 1)
+  if byte == 140 and length then return cut(head, at + 2, length) end
+  if byte == 88 and length then return cut(head, at + 5, length) end
   return false
 end
 
@@ -43,8 +49,9 @@ end
 
 -- The state of the record under `key`: nil where there is none, false where only a client can tell.
 local function state_at(key)
-  local head = redis.call('GETRANGE', key, 0, 95)
+  local head = redis.pcall('GETRANGE', key, 0, 95)
   if head == '' then return nil end
+  if type(head) ~= 'string' then return false end
   return state_in(head)
 end
 
