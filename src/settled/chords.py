@@ -253,8 +253,12 @@ def sweep(backend: BaseBackend, limit: int = SWEEP_LIMIT) -> int:
     """Dispatch what is complete and undispatched, because whoever completed it died; how many."""
     if not backend.capabilities.chords or not can_send(backend):
         return 0
+    return _send_due(backend, backend.call(backend.do_due_chords, limit))
+
+
+def _send_due(backend: BaseBackend, group_ids: Sequence[str]) -> int:
     sent = 0
-    for group_id in backend.call(backend.do_due_chords, limit):
+    for group_id in group_ids:
         try:
             claim = new_claim(backend) if _may_send(backend, group_id) else None
             if claim is not None and backend.call(backend.do_claim_chord, group_id, claim):
@@ -312,7 +316,11 @@ class Sweeper:
             if backend is None:
                 return
             try:
-                sweep(backend)
+                if backend.capabilities.chords:
+                    # One try: the next is in a second, and whoever closes the backend waits for this one.
+                    _send_due(backend, backend.do_due_chords(SWEEP_LIMIT))
+            except StoreUnavailable as exc:
+                log.debug("the sweep for undispatched chords is put off: %s", exc)
             except Exception:
                 log.exception("the sweep for undispatched chords failed; it is tried again")
             del backend

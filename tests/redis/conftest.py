@@ -7,6 +7,7 @@ import uuid
 import pytest
 from celery import Celery
 
+from settled import chords
 from settled.backends.redis import RedisBackend
 from settled.testing.app import RecordingApp
 from tests.servers import Server
@@ -33,8 +34,12 @@ def raw(server):
 
 
 @pytest.fixture
-def connect(server):
-    """Opens backends of ours: `options` are the URL's, `conf` the settings; `app` may be a Celery app."""
+def connect(server, monkeypatch):
+    """Opens backends of ours: `options` are the URL's, `conf` the settings; `app` may be a Celery app.
+
+    They sweep when a test says so, and not by themselves.
+    """
+    monkeypatch.setattr(chords, "SWEEP_INTERVAL", 3600.0)
     opened = []
 
     def connect(app=None, url=None, serializer=None, kind=RedisBackend, conf=None, **options):

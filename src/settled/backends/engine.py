@@ -236,5 +236,9 @@ class Engine:
         if self._pid != os.getpid():
             with self._fork_lock:
                 if self._pid != os.getpid():
-                    self.do_forked()
+                    self.begin_anew()
                     self._pid = os.getpid()
+
+    def begin_anew(self) -> None:
+        """In a forked child, once: what was shared with threads that stayed behind is replaced."""
+        self.do_forked()

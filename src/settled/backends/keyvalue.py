@@ -315,14 +315,12 @@ def head_of(payload: bytes | str, decode: Callable[[bytes | str], object]) -> tu
     """
     try:
         meta = decode(payload)
-    except ContentRefused:
+    except DecodeError as exc:
         content = payload.encode() if isinstance(payload, str) else payload
-        if content.startswith(compression.MARKER):
+        if isinstance(exc, ContentRefused) and content.startswith(compression.MARKER):
             content = compression.decompress(content)
         found = _STATUS.search(content)
         return (found.group(1).decode(), 0) if found else (None, 0)
-    except DecodeError:
-        return None, 0
     status = meta.get("status") if isinstance(meta, dict) else None
     attempt = cast("Meta", meta).get("attempt") if status else 0
     return (status if isinstance(status, str) else None), (attempt if isinstance(attempt, int) else 0)

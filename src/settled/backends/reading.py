@@ -85,6 +85,12 @@ class Reader(Engine):
         self._watcher: Watcher | None = None
         self._lock = threading.Lock()
 
+    def begin_anew(self) -> None:
+        # A thread that stayed behind may have held them.
+        self._lock = threading.Lock()
+        self._cache = ResultCache(self._cache.limit)
+        super().begin_anew()
+
     @property
     def url(self) -> str:
         """The backend's URL without secrets."""
@@ -129,6 +135,7 @@ class Reader(Engine):
         """
         task_id = checked_id(task_id)
         if cache:
+            self.check_fork()
             cached = self._cache.get(task_id)
             if cached is not None:
                 return cached
@@ -276,6 +283,7 @@ class Reader(Engine):
         """This process's watcher for this backend, made at the first wait."""
         watcher = self._watcher
         if watcher is None:
+            self.check_fork()
             with self._lock:
                 watcher = self._watcher
                 if watcher is None:

@@ -270,6 +270,7 @@ class BaseBackend(Writer):
 
     def _start_sweeping(self) -> None:
         if (self._sweeper is None or not self._sweeper.alive) and chords.can_send(self):
+            self.check_fork()
             with self._lock:
                 if self._sweeper is None or not self._sweeper.alive:
                     self._sweeper = chords.Sweeper(self)

@@ -138,6 +138,7 @@ class Writer(Reader):
     def outbox(self) -> Outbox:
         """What this process keeps while the store is away, of an engine that `keeps`; made at the first need."""
         if self._outbox is None:
+            self.check_fork()
             with self._lock:
                 if self._outbox is None:
                     limit = cast(int, self.options.get("outbox", OUTBOX_BYTES))

@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import traceback
+from itertools import takewhile
+from pathlib import Path
 
 
 class Child:
@@ -15,6 +17,7 @@ class Child:
         self._answer, write = os.pipe()
         self._pid = os.fork()
         if not self._pid:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(patience)  # a child that hangs dies
             try:
                 told = [True, work()]
@@ -48,6 +51,12 @@ def sockets():
     return found
 
 
+def connected_to(port):
+    """Those of our sockets that are connected to this port."""
+    lines = (line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:])
+    return sockets() & {f"socket:[{line[9]}]" for line in lines if line[2].endswith(f":{port:04X}")}
+
+
 class Witness:
     """Who has asked the server what, by MONITOR, from `with` on."""
 
@@ -67,9 +76,6 @@ class Witness:
     def askers(self, word):
         """The addresses from which commands with `word` in them have come."""
         self._server.ask("ECHO", "that was all")
-        found = set()
-        for seen in self._monitor.listen():
-            if seen["command"] == "ECHO that was all":
-                return found
-            if word in seen["command"] and seen["client_type"] != "lua":
-                found.add(f"{seen['client_address']}:{seen['client_port']}")
+        commands = takewhile(lambda seen: seen["command"] != "ECHO that was all", self._monitor.listen())
+        said = [seen for seen in commands if word in seen["command"] and seen["client_type"] != "lua"]
+        return {f"{seen['client_address']}:{seen['client_port']}" for seen in said}

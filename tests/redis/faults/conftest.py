@@ -6,10 +6,8 @@ import pytest
 
 from settled.backends.redis import RedisBackend
 from settled.testing.app import RecordingApp
+from tests.redis.faults.load import DURABLE
 from tests.servers import Proxy, Server
-
-DURABLE = {"appendonly": "yes", "appendfsync": "always"}
-"""A server that has what it acknowledged on disk."""
 
 
 @pytest.fixture
@@ -32,19 +30,22 @@ def proxy(server):
 
 @pytest.fixture
 def connect(tmp_path):
-    """Opens backends. Whichever of them sends a body: it is in the `sent` of every app."""
+    """Opens backends on a server or a proxy. Whichever sends a body: it is in the `sent` of every app."""
     opened = []
+    proxies = set()
     sent = []
 
     def connect(at, **options):
         app = RecordingApp()
         app.sent = sent
-        if RedisBackend.capabilities.keeps:
-            options = {"spool": tmp_path, **options}
-        app.backend = RedisBackend(app, url=at.url, **options)
+        app.backend = RedisBackend(app, url=at.url, spool=tmp_path, **options)
         opened.append(app.backend)
+        if isinstance(at, Proxy):
+            proxies.add(at)
         return app.backend
 
     yield connect
+    for proxy in proxies:
+        proxy.heal()
     for backend in opened:
         backend.close()

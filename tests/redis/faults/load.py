@@ -21,6 +21,9 @@ BOUND = 2.0
 
 PATIENCE = 60.0
 
+DURABLE = {"appendonly": "yes", "appendfsync": "always"}
+"""Options of a server that has on disk what it acknowledges."""
+
 BODY = {"task": "faults.body", "args": [], "kwargs": {}, "options": {}}
 
 
@@ -88,6 +91,8 @@ class Load(Crowd):
         self.acknowledged = []
         self.refused = []
         """What writers were told, who then tried again."""
+        self.kept = []
+        """Writes that did not reach the store for so long that they were kept for it."""
         self.waits = []
         """(timeout, how long it took) of the impatient."""
         self._waiters = [self._running(self._wait, f"waiter-{number}") for number in range(waiters)]
@@ -120,6 +125,8 @@ class Load(Crowd):
             # One that was refused may have landed, its reply lost: then the second one finds it final.
             assert settled or settled.kept or (settled.state == SUCCESS and len(self.refused) > refused)
             self.acknowledged.append(task_id)
+            if settled.kept:
+                self.kept.append(task_id)
 
     def finish(self, server):
         """End it. Every wait was answered with its value, or ended in time; what was acknowledged is stored."""
@@ -134,7 +141,7 @@ class Load(Crowd):
 
 
 class Chords(Crowd):
-    """Openers open one chord after the other and have its parts settled, all at once; the app sends the bodies."""
+    """Openers open one chord after the other, have its parts settled, all at once, and wait for its body."""
 
     def __init__(self, backend, *, openers=4, size=5):
         super().__init__()
@@ -148,6 +155,7 @@ class Chords(Crowd):
             group_id = f"{name}-{number}"
             insisting(self._backend.open_chord, group_id, self._members(group_id), BODY)
             together(*(partial(self._settle, group_id, place) for place in range(self._size)))
+            until(partial(self._has_sent, body_id_of(BODY, group_id)), PATIENCE, f"the body of {group_id}")
             self.done.append(group_id)
             number += 1
 
@@ -157,11 +165,14 @@ class Chords(Crowd):
     def _settle(self, group_id, place):
         insisting(settle_part, self._backend, group_id, place)
 
+    def _has_sent(self, task_id):
+        return any(sent.task_id == task_id for sent in reversed(self._sent))
+
     def finish(self):
         """End it. The body of every chord was sent, as one task, with its results in order."""
         self._end(self._openers)
         wanted = {body_id_of(BODY, group_id): group_id for group_id in self.done}
-        until(lambda: {each.task_id for each in self._sent} >= set(wanted), PATIENCE, "every body")
+        assert {sent.task_id for sent in self._sent} == set(wanted)
         for sent in self._sent:
             members = self._members(wanted[sent.task_id])
             assert sent.args == ([value_of(task_id) for task_id in members],)

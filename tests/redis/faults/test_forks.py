@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from settled.testing.threads import Running
-from tests.redis.faults.child import Child, Witness, sockets
+from tests.redis.faults.child import Child, Witness, connected_to, sockets
 from tests.redis.faults.load import BODY, PATIENCE, missing, settle_part, value_of
 from tests.servers import until
 
@@ -28,7 +28,7 @@ def connections(server):
 
 def subscribed(server, task_id):
     channel = f"celery-task-meta-{task_id}"
-    return dict(server.ask("PUBSUB", "NUMSUB", channel)).get(channel.encode(), 0)
+    return server.ask("PUBSUB", "NUMSUB", channel)[1]
 
 
 def use(backend, who, turns=20):
@@ -80,11 +80,11 @@ def test_a_fork_with_an_open_listener_leaves_both_listening(server, others, conn
     assert parents.items() <= connections(server).items()
 
 
-def test_a_fork_while_another_thread_is_in_a_command_disturbs_neither(server, proxy, others, connect):
+def test_a_fork_while_another_thread_is_in_a_command_disturbs_neither(proxy, connect):
     backend = connect(proxy, client_name=NAME)
     backend.mark_as_done("task", "value")
-    inherited = sockets() - others
-    proxy.delay(0.5)
+    inherited = connected_to(proxy.port)
+    proxy.delay(0.2)
     asked = proxy.request_bytes
     reading = Running(lambda: backend.get_result("task"))
     until(lambda: proxy.request_bytes > asked, PATIENCE, "the command of the other thread")
@@ -99,7 +99,7 @@ def test_a_fork_while_another_thread_is_in_a_command_disturbs_neither(server, pr
     assert backend.get_result("task") == "value"
 
 
-def test_forks_at_any_moment_of_busy_threads_leave_every_child_able_to_work(server, others, connect):
+def test_forks_at_any_moment_of_busy_threads_leave_every_child_able_to_work(server, connect):
     backend, other = connect(server, client_name=NAME), connect(server)
     over = threading.Event()
 
@@ -118,6 +118,14 @@ def test_forks_at_any_moment_of_busy_threads_leave_every_child_able_to_work(serv
     for thread in threads:
         thread.result(PATIENCE)
     assert missing(server, [f"child-{number}-{turn}" for number in range(30) for turn in range(2)]) == []
+
+
+def test_a_child_is_not_kept_by_a_lock_that_a_thread_of_its_parent_held(server, connect):
+    backend = connect(server, max_cached_results=0)
+    with backend._lock, backend._cache._lock:
+        child = Child(lambda: use(backend, "child"))
+    child.answer()
+    use(backend, "parent")
 
 
 def test_a_childs_end_leaves_the_parents_connections_open(server, connect):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+
 import pytest
 
 from settled.backends.redis.scripts import script
@@ -18,7 +20,10 @@ BODY_ID = body_id_of(BODY, GROUP)
 
 
 @pytest.fixture(params=[{}, {"index": True}], ids=["plain", "indexed"])
-def backend(request, proxy, connect):
+def backend(request, server, proxy, connect):
+    """On a server that knows all scripts: what is lost is never that it does not."""
+    for path in files("settled.backends.redis").joinpath("lua").iterdir():
+        server.ask("SCRIPT", "LOAD", script(path.name.removesuffix(".lua")).text)
     return connect(proxy, **request.param)
 
 
@@ -68,6 +73,13 @@ def test_reads_are_made_again(proxy, backend):
     assert lost(proxy, b"task-1", backend.get_result, "task-1") == 1
     found = lost(proxy, b"MGET", lambda: dict(backend.get_many([f"task-{number}" for number in range(3)])))
     assert [found[f"task-{number}"]["result"] for number in range(3)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 1000, 100_000])
+def test_a_reply_that_breaks_off_anywhere_is_asked_for_again(proxy, backend, count):
+    backend.mark_as_done("large", "x" * 200_000)
+    proxy.cut_after_reply_bytes(count)
+    assert backend.get_result("large") == "x" * 200_000
 
 
 def test_a_task_is_forgotten_and_a_group_kept_all_the_same(proxy, backend):
@@ -120,6 +132,15 @@ def test_a_part_counts_once(proxy, backend):
     assert lost(proxy, b"group-0", settle_part, backend, GROUP, 0)
     assert backend.chord_state(GROUP).parts == ("SUCCESS", None)
     assert sent(backend) == []
+
+
+def test_a_part_that_failed_counts_once(proxy, backend):
+    body_id = backend.open_chord(GROUP, MEMBERS, BODY)
+    assert lost(proxy, b"group-0", backend.mark_as_failure, MEMBERS[0], ValueError(), None, part_request(0))
+    assert backend.chord_state(GROUP).parts == ("FAILURE", None)
+    assert backend.get_state(body_id) == "PENDING"
+    settle_part(backend, GROUP, 1)
+    assert backend.get_state(body_id) == "FAILURE"
 
 
 def test_a_chord_that_opens_complete_sends_its_body_once(proxy, backend):

@@ -86,7 +86,7 @@ def test_scripts_flushed_at_any_moment_cost_nobody_a_result_or_a_body(server, co
     flushing.result(PATIENCE)
     load.finish(server)
     chords.finish()
-    assert load.refused == []
+    assert load.refused == load.kept == []
     assert chords.repeated == []
 
 

@@ -61,7 +61,7 @@ def test_two_hundred_threads_and_their_waits_survive_cuts(server, proxy, connect
         proxy.cut_all()
     load.go_on(300)
     load.finish(server)
-    assert load.refused == []
+    assert load.refused == load.kept == []
     until(lambda: ours(server) <= LIMIT + 1, 10.0, "the limit")
 
 

@@ -20,19 +20,17 @@ from settled.backends.redis.link import Link
 from settled.backends.redis.listener import RedisListener
 from settled.backends.redis.listing import Index
 from settled.backends.redis.places import OPTIONS, place_of
-from settled.backends.redis.records import Head, lifetime, milliseconds, seen
+from settled.backends.redis.records import NO_STRING, Head, lifetime, milliseconds, seen
 from settled.backends.redis.scripts import script
 from settled.errors import CorruptRecord, StoreError
 from settled.record import Capabilities, Chord, ChordState, Claim, Gone, Meta, Query, Row, Settle, Settled
+from settled.states import FAILURE, READY_STATES
 from settled.url import switch
 
 MAX_VALUE = 512 * 1024 * 1024
 """Bytes in one value: at more the server closes the connection without a word."""
 
-NOTHING_SEEN = (b"", b"", 0)
-
-NO_STRING = b"\0no string"
-"""In place of a record whose key holds another type. Where many are read at once there is no telling: none."""
+NOTHING_SEEN = ("", "", "0")
 
 
 def _in_order(conf: object) -> bool:
@@ -136,7 +134,7 @@ class RedisBackend(BaseBackend):
                 f"the record of task {write.task_id!r} has {len(write.payload):,} bytes, and {self.url} takes at most "
                 f"{MAX_VALUE:,}: store the value elsewhere and its address here"
             )
-        told: tuple[bytes, str | bytes, int] = NOTHING_SEEN
+        told: tuple[str, str, str] = NOTHING_SEEN
         while True:
             answer = self._settle_once(write, told)
             if type(answer) is not list or len(answer) != 1:
@@ -149,11 +147,11 @@ class RedisBackend(BaseBackend):
         landed, state, claimed = cast("tuple[int, bytes, int]", answer)
         return Settled(landed == 1, state.decode(), claimed == 1)
 
-    def _settle_once(self, write: Settle, told: tuple[bytes, str | bytes, int]) -> object:
-        given = (write.payload, write.state, write.attempt, lifetime(write.expires), *told)
+    def _settle_once(self, write: Settle, told: tuple[str, str, str]) -> object:
+        given = (write.payload, write.state, str(write.attempt), lifetime(write.expires), *told)
         return self._settle_by(write, given)
 
-    def _settle_by(self, write: Settle, given: tuple[bytes | str | int, ...]) -> object:
+    def _settle_by(self, write: Settle, given: tuple[bytes | str, ...]) -> object:
         """The answer of the script that settles this write."""
         key = self._keys.task(write.task_id)
         if write.part is None and self._index is None:
@@ -173,14 +171,13 @@ class RedisBackend(BaseBackend):
         found: dict[str, Head] = {}
         payloads = self._payloads(task_ids)
         for task_id in task_ids:
-            if (
-                task_id not in payloads
-            ):  # perhaps its key holds another type, which only a look at it alone tells
+            if task_id not in payloads:  # perhaps its key holds another type: only a look at it alone tells
                 payloads |= self._payloads((task_id,))
         for task_id, payload in payloads.items():
             state, attempt = self._peek(payload)
-            # One that is damaged counts as failed, so that nobody waits for it.
-            found[task_id] = Head(state or "FAILURE", attempt, -1)
+            state = state or FAILURE  # one that is damaged counts as failed, so that nobody waits for it
+            left = -1 if state in READY_STATES else self._client.ask(b"PTTL", self._keys.task(task_id))
+            found[task_id] = Head(state, attempt, cast("int", left))
         return found
 
     def do_read(self, task_ids: Sequence[str]) -> Mapping[str, bytes | str | Gone]:
@@ -196,6 +193,7 @@ class RedisBackend(BaseBackend):
         return {task_id: value for task_id, value in zip(task_ids, values, strict=True) if value is not None}
 
     def _payload(self, key: bytes) -> bytes | None:
+        """One record: of many, MGET says of those that hold another type that there is none."""
         reply = self._client.using(Link.ask, (b"GET", key))
         if type(reply) is hiredis.ReplyError and faults.word_of(reply) == "WRONGTYPE":
             return NO_STRING
@@ -267,7 +265,7 @@ class RedisBackend(BaseBackend):
     def do_lease(self, names: Sequence[str], token: str, seconds: float) -> frozenset[str]:
         if not names:
             return frozenset()
-        given = (token, milliseconds(seconds) if seconds > 0 else 0)
+        given = (token, milliseconds(seconds) if seconds > 0 else "0")
         held = cast("list[int]", self._client.run(script("lease"), [*map(self._keys.lease, names)], given))
         return frozenset(names[number - 1] for number in held)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import cast
 
 from settled import chords
 from settled.backends.redis.client import Client
-from settled.backends.redis.keys import Keys
+from settled.backends.redis.keys import ChordKeys, Keys
 from settled.backends.redis.records import Head, milliseconds
 from settled.backends.redis.scripts import script
 from settled.errors import CorruptRecord, StoreError, StoreUnavailable
@@ -20,6 +21,14 @@ log = logging.getLogger("settled.chords")
 
 BATCH = 1000
 """Members that one script reads: so long do other clients wait for it."""
+
+LOST = (
+    "chord %r was open and its barrier is gone: it was deleted or evicted, or restored from an older copy. Its body "
+    "is not sent; open it again if it is to be"
+)
+
+STAGED_LIFE = 3600.0
+"""Seconds after which members are dropped that were laid ready for a chord that was never opened."""
 
 MAX_SIZE = 10_000_000
 """Members that a chord may have had, to be believed."""
@@ -58,21 +67,37 @@ class Chords:
         places: dict[str, list[int]] = {}
         for place, task_id in enumerate(chord.members):
             places.setdefault(task_id, []).append(place)
-        heads = self._heads(list(places)) if self._apart else {}
-        records = [] if self._apart else [*map(self._keys.task, places)]
-        given: list[bytes | str | int] = [
-            chord.group_id, chord.body, chord.body_id, chord.policy.value, len(chord.members),
+        given: list[bytes | str] = [
+            chord.group_id, chord.body, chord.body_id, chord.policy.value, str(len(chord.members)),
             self._told(chord.policy), milliseconds(chords.RECOUNT_INTERVAL), *_claim(claim), self._keys.task_prefix,
         ]  # fmt: skip
+        if len(places) > BATCH:
+            self._client.run(script("open"), [*keys, self._staged(keys, places)], [*given, "staged"])
+            return self.count(chord.group_id, list(places), claim)
+        heads = self._heads(list(places)) if self._apart else {}
+        records = [] if self._apart else [*map(self._keys.task, places)]
+        given.append("")
         for task_id, found in places.items():
             head = heads.get(task_id)
-            given += (task_id, ",".join(map(str, found)), head.state if head else "")
+            given += (task_id, _member(found), head.state if head else "")
         claimed, unread = self._answer(self._client.run(script("open"), [*keys, *records], given))
-        return self._count_unread(chord.group_id, unread, claim) if unread else claimed
+        if not unread:
+            return claimed
+        return self._count_as(chord.group_id, self._heads(unread), unread, claim, False)
 
-    def _told(self, policy: FailurePolicy) -> int:
+    def _staged(self, keys: ChordKeys, places: Mapping[str, Sequence[int]]) -> bytes:
+        """The key of the members of a long header, laid ready in short steps: other clients get their turns."""
+        staged = keys.members + f"~{os.urandom(8).hex()}".encode()
+        members = iter(places.items())
+        while batch := list(islice(members, BATCH)):
+            pairs = (each for task_id, found in batch for each in (task_id, _member(found)))
+            self._client.ask(b"HSET", staged, *pairs)
+            self._client.ask(b"PEXPIRE", staged, milliseconds(STAGED_LIFE))
+        return staged
+
+    def _told(self, policy: FailurePolicy) -> str:
         """What Celery's workers do for a chord. For a failed part they would fail a body that wants outcomes."""
-        return int(self._shared) + int(self._sent and policy is not FailurePolicy.OUTCOMES)
+        return str(int(self._shared) + int(self._sent and policy is not FailurePolicy.OUTCOMES))
 
     def grow(self, group_id: str, members: Sequence[str]) -> int | None:
         given: list[bytes | str] = [group_id, self._keys.task_prefix, *dict.fromkeys(members)]
@@ -141,14 +166,23 @@ class Chords:
         if self._apart:
             return self._count_as(group_id, self._heads(task_ids), task_ids, claim, sweeping)
         keys = (*self._keys.chord(group_id), *map(self._keys.task, task_ids))
-        given: list[bytes | str | int] = [group_id, *_claim(claim), self._keys.task_prefix, int(sweeping)]
+        given: list[bytes | str] = [group_id, *_claim(claim), self._keys.task_prefix, str(int(sweeping))]
         for task_id in task_ids:
             given += (task_id, "", "")
-        claimed, unread = self._answer(self._client.run(script("count"), keys, given))
-        return self._count_unread(group_id, unread, claim) if unread else claimed
+        claimed, unread = self._counted(group_id, keys, given)
+        return self._count_as(group_id, self._heads(unread), unread, claim, sweeping) if unread else claimed
 
-    def _count_unread(self, group_id: str, task_ids: Sequence[str], claim: Claim | None) -> bool:
-        return self._count_as(group_id, self._heads(task_ids), task_ids, claim, False)
+    def _counted(
+        self, group_id: str, keys: Sequence[bytes], given: Sequence[bytes | str]
+    ) -> tuple[bool, list[str]]:
+        answer = cast("list[object]", self._client.run(script("count"), keys, given))
+        for task_id in cast("list[bytes]", answer[2]):
+            log.warning(
+                "the record of task %r is gone before its time, forgotten or evicted: chord %r waits until it is "
+                "settled anew",
+                *(task_id.decode(), group_id),
+            )
+        return self._answer(answer[:2])
 
     def _count_as(
         self,
@@ -159,11 +193,11 @@ class Chords:
         sweeping: bool,
     ) -> bool:
         """Count members as what their records were found to be."""
-        given: list[bytes | str | int] = [group_id, *_claim(claim), self._keys.task_prefix, int(sweeping)]
+        given: list[bytes | str] = [group_id, *_claim(claim), self._keys.task_prefix, str(int(sweeping))]
         for task_id in task_ids:
             head = heads.get(task_id)
-            given += (task_id, head.state, head.left) if head else (task_id, "", -1)
-        return self._answer(self._client.run(script("count"), self._keys.chord(group_id), given))[0]
+            given += (task_id, head.state, str(head.left)) if head else (task_id, "", "-1")
+        return self._counted(group_id, self._keys.chord(group_id), given)[0]
 
     def settled(self, group_id: str, task_id: str, state: str, claim: Claim | None) -> bool:
         """Count one member whose record was just written elsewhere."""
@@ -173,7 +207,7 @@ class Chords:
         keys = self._keys.chord(group_id)
         given = (group_id, *_claim(claim), self._keys.task_prefix)
         try:
-            return self._client.run(script("claim"), keys, given) == 1
+            answer = self._client.run(script("claim"), keys, given)
         except StoreUnavailable:
             raise
         except StoreError:
@@ -181,6 +215,9 @@ class Chords:
             later = milliseconds(chords.RECOUNT_INTERVAL)
             self._client.run(script("put_off"), (keys.due,), (group_id, later))
             raise
+        if answer == -1:
+            log.error(LOST, group_id)
+        return answer == 1
 
     def finish(self, group_id: str) -> None:
         self._client.run(script("finish"), self._keys.chord(group_id), (group_id,))
@@ -201,6 +238,8 @@ class Chords:
     def _recount(self, group_id: str) -> None:
         """A damaged barrier is named in the log, and keeps no other from being recounted."""
         try:
+            if self._read(group_id) is None:
+                log.error(LOST, group_id)
             self.count(group_id, None, None, sweeping=True)
         except StoreUnavailable:
             raise
@@ -208,7 +247,7 @@ class Chords:
             log.error("chord %r cannot be recounted: %s", group_id, exc)
 
     def _due(self, tag: str, limit: int) -> tuple[list[str], list[str]]:
-        given = (limit, RECOUNTS, milliseconds(chords.RECOUNT_INTERVAL))
+        given = (str(limit), str(RECOUNTS), milliseconds(chords.RECOUNT_INTERVAL))
         answer = cast("list[list[bytes]]", self._client.run(script("due"), self._keys.due(tag), given))
         due, stale = map(self._names, self._keys.due(tag), answer)
         return due, stale
@@ -229,17 +268,22 @@ class Chords:
         return claimed == 1, [task_id.decode() for task_id in unread]
 
 
-def part_args(keys: Keys, write: Settle) -> tuple[tuple[bytes, ...], tuple[bytes | str | int, ...]]:
+def part_args(keys: Keys, write: Settle) -> tuple[tuple[bytes, ...], tuple[bytes | str, ...]]:
     """What `settle_part` is given beyond `settle`: the chord's keys, and arguments; none where it is no part."""
     part = write.part
     if part is None:
-        return (), ("", b"", "", 0, keys.task_prefix, write.task_id)
+        return (), ("", b"", "", "0", keys.task_prefix, write.task_id)
     more = (part.group_id, part.value or b"", *_claim(write.claim), keys.task_prefix, write.task_id)
     return keys.chord(part.group_id), more
 
 
-def _claim(claim: Claim | None) -> tuple[str, int]:
-    return ("", 0) if claim is None else (claim.token, milliseconds(claim.lease))
+def _member(places: Sequence[int]) -> str:
+    """A member that is not counted yet, as the hash holds it."""
+    return "-" + ",".join(map(str, places))
+
+
+def _claim(claim: Claim | None) -> tuple[str, str]:
+    return ("", "0") if claim is None else (claim.token, milliseconds(claim.lease))
 
 
 def _members(flat: Sequence[bytes]) -> Iterator[tuple[str, str, list[int]]]:

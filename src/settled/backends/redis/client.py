@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar, cast
 
@@ -37,7 +38,7 @@ class Client:
         self._patience = patience
         self._pool = Pool(place.connect, limit)
 
-    def ask(self, *command: bytes | str | int | float) -> object:
+    def ask(self, *command: bytes | str) -> object:
         """The reply to one command."""
         return self.checked(self.using(Link.ask, command), cast("tuple[bytes, ...]", command[1:2]))
 
@@ -50,25 +51,27 @@ class Client:
         self,
         script: Script,
         keys: Sequence[bytes],
-        args: Sequence[bytes | str | int | float],
+        args: Sequence[bytes | str],
         named: Sequence[bytes] = (),
     ) -> object:
         """What the script returns. The server is given its text when it does not know it.
 
         `named` are the keys that an error is about, if not these.
         """
-        reply = self.using(Link.ask, (b"EVALSHA", script.digest, len(keys), *keys, *args))
+        reply = self.using(Link.ask, (b"EVALSHA", script.digest, str(len(keys)), *keys, *args))
         if type(reply) is hiredis.ReplyError and faults.word_of(reply) == "NOSCRIPT":
-            reply = self.using(Link.ask, (b"EVAL", script.text, len(keys), *keys, *args))
+            reply = self.using(Link.ask, (b"EVAL", script.text, str(len(keys)), *keys, *args))
         return self.checked(reply, named or keys)
 
     def using(self, talk: Callable[[Link, T, float], R], what: T) -> R:
         """One exchange on a connection of the pool; error replies are returned."""
         patience = self._patience()
+        deadline = None if patience is None else time.monotonic() + patience
         timeout = self._timeout if patience is None else min(self._timeout, max(patience, 0.001))
         pool = self._pool
         link = pool.take(timeout)
         try:
+            link.deadline = deadline
             return talk(link, what, timeout)
         except (OSError, hiredis.HiredisError) as exc:
             if not isinstance(exc, TimeoutError) or timeout >= self._timeout:  # else it was the caller's own
@@ -88,7 +91,7 @@ class Client:
 
     @property
     def server(self) -> str:
-        return getattr(self._place, "server", "the master")
+        return self._place.server
 
     def connect(self, timeout: float | None = None) -> Link:
         """A connection of the caller's own, beside the pool."""
@@ -101,7 +104,6 @@ class Client:
     def close(self) -> None:
         """Close every idle connection, and those in use when they are given back."""
         self._pool.drop()
-        self._place.close()
 
     def forked(self) -> None:
         """In a forked child: leave the parent's connections to it."""

@@ -19,7 +19,7 @@ from settled.backends.redis.nodes import Nodes
 from settled.backends.redis.places import PORT, settings_of
 from settled.backends.redis.records import Head
 from settled.backends.redis.scripts import script
-from settled.errors import ConfigurationError
+from settled.errors import ConfigurationError, StoreUnavailable
 from settled.record import Capabilities, Query, Row, Settle, Settled
 from settled.states import READY_STATES
 
@@ -60,7 +60,7 @@ class RedisClusterBackend(RedisBackend):
     def part_value(self, task_id: str, status: str, result: object) -> bytes | None:
         return None  # Celery has no result backend for clusters, so none of its workers counts here
 
-    def _settle_by(self, write: Settle, given: tuple[bytes | str | int, ...]) -> object:
+    def _settle_by(self, write: Settle, given: tuple[bytes | str, ...]) -> object:
         key = self._keys.task(write.task_id)
         return self._nodes.run(script("settle", "SPUBLISH"), (key,), given)
 
@@ -73,17 +73,19 @@ class RedisClusterBackend(RedisBackend):
 
     def _heads(self, task_ids: Sequence[str]) -> dict[str, Head]:
         keys = [*map(self._keys.task, task_ids)]
-        begun = self._nodes.ask_each([(b"GETRANGE", key, 0, 95) for key in keys])
+        begun = self._nodes.ask_each([(b"GETRANGE", key, b"0", b"95") for key in keys])
         lives = self._nodes.ask_each([(b"PTTL", key) for key in keys])
         found: dict[str, Head] = {}
-        unread: list[str] = []
-        for task_id, begin, left in zip(task_ids, begun, lives, strict=True):
+        unread: dict[str, int] = {}
+        for task_id, begin, left in zip(task_ids, begun, cast("list[int]", lives), strict=True):
             state = _STATE.match(cast("bytes", begin))
             if state is not None:
-                found[task_id] = Head(state[1].decode(), 0, cast("int", left))
+                found[task_id] = Head(state[1].decode(), 0, left)
             elif begin:
-                unread.append(task_id)
-        return found | super()._heads(unread)
+                unread[task_id] = left
+        for task_id, head in super()._heads(list(unread)).items():
+            found[task_id] = head._replace(left=unread[task_id])
+        return found
 
     def _payloads(self, task_ids: Sequence[str]) -> dict[str, bytes]:
         values = self._nodes.ask_each([(b"GET", self._keys.task(task_id)) for task_id in task_ids])
@@ -116,6 +118,9 @@ class RedisClusterBackend(RedisBackend):
             raise
 
         def share(channels: Sequence[bytes]) -> dict[Link, list[bytes]]:
-            return {links[client]: found for client, found in self._nodes.by_master(channels).items()}
+            found = self._nodes.by_master(channels)
+            if not found.keys() <= links.keys():
+                raise StoreUnavailable(f"{self.url} has another master now: listening anew")
+            return {links[client]: heard for client, heard in found.items()}
 
         return RedisListener(list(links.values()), share, self._keys, sharded=True, timeout=self._timeout)

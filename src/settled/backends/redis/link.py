@@ -6,15 +6,18 @@ redis-py's client costs 50 µs of CPU for a command, its connection 20, this 10.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeAlias, cast
 
 import hiredis
 from redis.connection import AbstractConnection
 
-Command: TypeAlias = "tuple[bytes | str | int | float, ...]"
+Command: TypeAlias = "tuple[bytes | str, ...]"
+"""Text alone: a signal that is handled while hiredis packs a number ends the process."""
 
 pack = cast("Callable[[Command], bytes]", hiredis.pack_command)
+"""The bytes of a command."""
 
 _BUFFER = 65536
 _LARGE_BUFFER = 1 << 20
@@ -28,13 +31,17 @@ class Link:
     hiredis.ProtocolError where what it answers is not Redis's protocol. Error replies are returned.
     """
 
-    __slots__ = ("_connection", "_reader", "_sock", "_timeout", "generation", "open", "server")
+    __slots__ = (
+        "__weakref__", "_connection", "_reader", "_sock", "_timeout", "deadline", "generation", "open", "server",
+    )  # fmt: skip
 
     def __init__(self, connection: AbstractConnection, server: str) -> None:
         self._connection = connection
         self._sock = cast(socket.socket, connection._sock)
         self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
         self._timeout: float | None = self._sock.gettimeout()
+        self.deadline: float | None = None
+        """When all steps are to be over, by the monotonic clock."""
         self.server = server
         self.generation = 0
         self.open = True
@@ -62,7 +69,11 @@ class Link:
         self._sock.sendall(packed)
 
     def allow(self, timeout: float) -> None:
-        """How many seconds each step from here on may take."""
+        """How many seconds each step from here on may take; none goes beyond the deadline."""
+        if self.deadline is not None:
+            timeout = min(timeout, self.deadline - time.monotonic())
+            if timeout <= 0:
+                raise TimeoutError("the caller's time is over")
         if timeout != self._timeout:
             self._sock.settimeout(timeout)
             self._timeout = timeout
@@ -79,6 +90,8 @@ class Link:
 
     def feed(self, size: int = _BUFFER) -> int:
         """Read what has come, waiting for it; how many bytes."""
+        if self.deadline is not None:
+            self.allow(self._timeout or 0.0)
         data = self._sock.recv(size)
         if not data:
             raise ConnectionResetError("the server closed the connection")

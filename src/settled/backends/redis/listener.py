@@ -67,14 +67,17 @@ class RedisListener:
     def watch(self, task_ids: Iterable[str]) -> None:
         fresh = [task_id for task_id in task_ids if task_id not in self._watched]
         self._watched.update(fresh)
-        lines = self._lines(fresh)
-        for line, channels in lines.items():
-            self._send(line, self._commands(b"SUBSCRIBE", channels))
-            line.unconfirmed += len(channels)
+        for line, channels in self._lines(fresh).items():
+            for start in range(0, len(channels), BATCH):
+                self._subscribe(line, channels[start : start + BATCH])
+
+    def _subscribe(self, line: _Line, channels: Sequence[bytes]) -> None:
+        """So many at a time: a server closes a connection on which too many confirmations wait to be read."""
+        self._send(line, self._commands(b"SUBSCRIBE", channels))
+        line.unconfirmed += len(channels)
         deadline = time.monotonic() + self._timeout
-        for line in lines:
-            while line.unconfirmed > 0:
-                self._receive(line, max(0.001, deadline - time.monotonic()))
+        while line.unconfirmed > 0:
+            self._receive(line, max(0.001, deadline - time.monotonic()))
 
     def unwatch(self, task_ids: Iterable[str]) -> None:
         gone = [task_id for task_id in task_ids if task_id in self._watched]

@@ -40,7 +40,7 @@ def _records(client: Client, keys: Keys, payloads: Payloads) -> Iterator[tuple[s
     seen: set[bytes] = set()
     cursor: bytes = b"0"
     while True:
-        answer = client.ask(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", STEP, b"TYPE", b"string")
+        answer = client.ask(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", str(STEP), b"TYPE", b"string")
         cursor, found = cast("tuple[bytes, list[bytes]]", answer)
         fresh = [key for key in dict.fromkeys(found) if key not in seen]
         seen.update(fresh)
@@ -78,7 +78,7 @@ class Index:
         self._client.run(script("forget_indexed"), records, (self._name, *task_ids), named)
 
     def rows(self, query: Query) -> Iterator[Row]:
-        """The newest rows that match. A task that is written meanwhile is listed once."""
+        """The newest rows that match. A task that is written meanwhile is listed at most once."""
         limit = query.limit
         listed: set[str] = set()
         for task_id, row, updated in self._newest(query):
@@ -90,7 +90,7 @@ class Index:
                 yield row
 
     def _newest(self, query: Query) -> Iterator[tuple[str, Row, float]]:
-        latest = "+inf" if query.until is None else f"({query.until!r}"
+        latest: str | bytes = "+inf" if query.until is None else f"({query.until!r}"
         earliest = "-inf" if query.since is None else repr(query.since)
         passed = 0
         while True:
@@ -98,10 +98,10 @@ class Index:
             answer = cast(
                 "list[int | bytes]", self._call(self._client.run, script("page"), (), given, (self._name,))
             )
-            looked_at, flat = cast("int", answer[0]), cast("list[bytes]", answer[1:])
-            if looked_at < 0:
+            if not answer:
                 return
-            passed += looked_at
+            latest, passed = cast("bytes", answer[0]), cast("int", answer[1])
+            flat = cast("list[bytes]", answer[2:])
             for task_id, packed in zip(flat[::2], flat[1::2], strict=True):
                 yield _row(task_id.decode("utf-8", "surrogateescape"), packed)
 

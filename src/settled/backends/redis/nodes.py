@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import hiredis
@@ -15,6 +14,7 @@ from settled.backends.redis import faults
 from settled.backends.redis.client import Client
 from settled.backends.redis.link import Command, Link
 from settled.backends.redis.places import server_at
+from settled.backends.redis.records import NO_STRING
 from settled.backends.redis.scripts import Script
 from settled.errors import StoreError, StoreUnavailable
 
@@ -55,6 +55,7 @@ class Nodes:
         patience: Callable[[], float | None],
     ) -> None:
         self._seeds = list(seeds)
+        self._asking = self._seeds
         self._settings = settings
         self._limit = limit
         self._timeout = timeout
@@ -68,12 +69,15 @@ class Nodes:
 
     # -- calls -----------------------------------------------------------------------------------
 
-    def ask(self, *command: bytes | str | int | float) -> object:
+    def ask(self, *command: bytes | str) -> object:
         """The reply to one command whose second word is its key."""
         return self._routed(cast("bytes", command[1]), command)
 
     def ask_each(self, commands: Sequence[Command]) -> list[object]:
-        """The replies to commands that each have a key as their second word: one exchange with each server."""
+        """The replies to commands that each have a key as their second word: one exchange with each server.
+
+        `NO_STRING` where that key holds another type.
+        """
         replies: list[object] = [None] * len(commands)
         for client, numbers in self._by_client(cast("bytes", command[1]) for command in commands).items():
             try:
@@ -82,14 +86,16 @@ class Nodes:
                 self.forget()
                 raise
             for number, reply in zip(numbers, found, strict=True):
-                if type(reply) is hiredis.ReplyError:
+                if type(reply) is hiredis.ReplyError and faults.word_of(reply) == "WRONGTYPE":
+                    reply = NO_STRING
+                elif type(reply) is hiredis.ReplyError:
                     reply = self._routed(cast("bytes", commands[number][1]), commands[number])
                 replies[number] = reply
         return replies
 
-    def run(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes | str | int | float]) -> object:
+    def run(self, script: Script, keys: Sequence[bytes], args: Sequence[bytes | str]) -> object:
         """What the script returns, run where its keys are."""
-        command = (b"EVALSHA", script.digest, len(keys), *keys, *args)
+        command = (b"EVALSHA", script.digest, str(len(keys)), *keys, *args)
         try:
             return self._routed(keys[0], command)
         except StoreError as exc:
@@ -101,9 +107,19 @@ class Nodes:
         return self._routed(keys[0], (b"EVAL", script.text, *command[2:]))
 
     def _routed(self, key: bytes, command: Command) -> object:
-        client, asking = self._client_of(key), False
+        try:
+            return self._followed(self._client_of(key), key, command)
+        except StoreUnavailable:
+            self.forget()  # another server may have the slot by now
+            raise
+
+    def _followed(self, client: Client, key: bytes, command: Command) -> object:
+        asking = False
         for _ in range(REDIRECTS):
-            reply = self._said(client, command, asking)
+            if asking:
+                reply = client.using(Link.ask_all, [(b"ASKING",), command])[1]
+            else:
+                reply = client.using(Link.ask, command)
             if type(reply) is not hiredis.ReplyError or faults.word_of(reply) not in _MOVED:
                 return client.checked(reply, (key,))
             word, _, address = str(reply).split(" ")[:3]
@@ -112,15 +128,6 @@ class Nodes:
                 self.forget()
             client = self._client_at(_address(address, client))
         raise StoreUnavailable(f"the slot of {key!r:.80} was sent from server to server {REDIRECTS} times")
-
-    def _said(self, client: Client, command: Command, asking: bool) -> object:
-        try:
-            if asking:
-                return client.using(Link.ask_all, [(b"ASKING",), command])[1]
-            return client.using(Link.ask, command)
-        except StoreUnavailable:
-            self.forget()  # another server may have the slot by now
-            raise
 
     # -- where things are --------------------------------------------------------------------------
 
@@ -166,18 +173,29 @@ class Nodes:
         slots = self._slots
         if slots is None:
             slots = self._slots = self._asked()
+            self._let_go(frozenset(slots.owners))
         return slots
 
+    def _let_go(self, owners: Collection[Address]) -> None:
+        """Close the connections to servers that have no slots any more."""
+        with self._lock:
+            gone = [self._clients.pop(address) for address in [*self._clients] if address not in owners]
+        for client in gone:
+            client.close()
+
     def _asked(self) -> _Slots:
-        """Where the slots are, from the first server that tells."""
+        """Where the slots are, from the first server that tells: it is the first to be asked again."""
         error: StoreError | None = None
-        known = list(dict.fromkeys([*self._clients, *self._seeds]))
-        for address in random.sample(known, len(known)):
+        known = dict.fromkeys([*self._asking, *self._clients])
+        for address in known:
             client = self._client_at(address)
             try:
-                return _slots_of(client.ask(b"CLUSTER", b"SLOTS"), client)
+                slots = _slots_of(client.ask(b"CLUSTER", b"SLOTS"), client)
             except StoreUnavailable as exc:
                 error = exc
+            else:
+                self._asking = [address, *(each for each in known if each != address)]
+                return slots
         shown = ", ".join(f"{host}:{port}" for host, port in self._seeds)
         raise StoreUnavailable(f"no server of the cluster at {shown} can be reached: {error}") from error
 

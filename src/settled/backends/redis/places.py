@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import ssl
-import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Protocol
+from typing import Protocol, cast
 
+import hiredis
 import redis
 from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
-from redis.sentinel import Sentinel
 
 from settled.backends.redis import faults
-from settled.backends.redis.link import Link
-from settled.errors import ConfigurationError
+from settled.backends.redis.link import Command, Link
+from settled.errors import ConfigurationError, StoreUnavailable
 from settled.url import Location, count, one_of, seconds, switch
 
 PORT = 6379
@@ -29,10 +29,18 @@ SENTINEL_SCHEMES = frozenset(
     {"sentinel", "redis+sentinel", "rediss+sentinel", "valkey+sentinel", "valkeys+sentinel"}
 )
 
+
+def _some_seconds(value: object) -> float:
+    number = seconds(value)
+    if not number:
+        raise ValueError("expected more than 0 seconds")
+    return number
+
+
 OPTIONS: Mapping[str, Callable[[object], object]] = {
     "db": lambda value: int(value),  # type: ignore[call-overload]
-    "socket_timeout": seconds,
-    "socket_connect_timeout": seconds,
+    "socket_timeout": _some_seconds,
+    "socket_connect_timeout": _some_seconds,
     "max_connections": count,
     "client_name": str,
     "master_name": str,
@@ -51,14 +59,15 @@ _CERT_REQS = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "non
 class Place(Protocol):
     """Where one server is, now: with Sentinel that may change."""
 
+    server: str
+    """How messages name it."""
+
     def connect(self, timeout: float) -> Link:
         """A new connection, made within `timeout` seconds.
 
         StoreUnavailable where it cannot be reached, StoreError where it refuses us.
         """
         ...
-
-    def close(self) -> None: ...
 
 
 class Server:
@@ -74,58 +83,65 @@ class Server:
     def connect(self, timeout: float) -> Link:
         return _connected(self._kind, {**self._settings}, self.server, timeout)
 
-    def close(self) -> None:
-        """Nothing is held."""
-
 
 class Mastered:
     """The master of a service that Sentinel watches, asked for anew at each connection."""
+
+    server = "the master"
 
     def __init__(
         self, settings: Mapping[str, object], location: Location, options: Mapping[str, object]
     ) -> None:
         self._settings = settings
         self._service = str(options.get("master_name") or "mymaster")
-        self._lock = threading.Lock()
-        self._location = location
-        self._sentinel_settings = {
-            "socket_timeout": settings["socket_connect_timeout"],
-            "socket_connect_timeout": settings["socket_connect_timeout"],
-            "username": options.get("sentinel_username"),
-            "password": options.get("sentinel_password"),
-            "retry": Retry(NoBackoff(), 0),
-            "protocol": 2,
-        }
-        self._tls = {name: value for name, value in settings.items() if name.startswith("ssl_")}
-        self._sentinel: Sentinel | None = None
+        own = {name: value for name, value in settings.items() if name not in _OF_THE_MASTER}
+        own["username"], own["password"] = options.get("sentinel_username"), options.get("sentinel_password")
+        self._sentinels = [server_at(own, host, port or SENTINEL_PORT) for host, port in location.hosts]
 
     def connect(self, timeout: float) -> Link:
-        host, port = self._master()
-        kind = SSLConnection if self._tls else Connection
-        return _connected(kind, {**self._settings, "host": host, "port": port}, f"{host}:{port}", timeout)
+        deadline = time.monotonic() + timeout
+        host, port = self._master(deadline)
+        left = max(0.001, deadline - time.monotonic())
+        return server_at(self._settings, host, port).connect(left)
 
-    def _master(self) -> tuple[str, int]:
-        shown = (
-            f"sentinel://{','.join(f'{host}:{port or SENTINEL_PORT}' for host, port in self._location.hosts)}"
-        )
-        with self._lock:
-            if self._sentinel is None:
-                tls = {"ssl": True, **self._tls} if self._tls else {}
-                self._sentinel = Sentinel(  # type: ignore[no-untyped-call]
-                    [(host, port or SENTINEL_PORT) for host, port in self._location.hosts],
-                    sentinel_kwargs={**self._sentinel_settings, **tls},
-                )
+    def _master(self, deadline: float) -> tuple[str, int]:
+        """From the first Sentinel that tells: they are asked in turn, each within its share of the time."""
+        asked = self._sentinels
+        error: StoreUnavailable | None = None
+        for number, sentinel in enumerate(asked):
+            share = max(0.001, (deadline - time.monotonic()) / (len(asked) - number))
             try:
-                host, port = self._sentinel.discover_master(self._service)  # type: ignore[no-untyped-call]
-            except (redis.RedisError, OSError) as exc:
-                raise faults.not_connected(exc, f"{shown} (service {self._service!r})") from exc
-        return str(host), int(port)
+                found = _asked(sentinel, (b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._service), share)
+            except StoreUnavailable as exc:
+                error = exc
+                continue
+            if found is not None:
+                self._sentinels = [sentinel, *asked[:number], *asked[number + 1 :]]
+                host, port = cast("list[bytes]", found)
+                return host.decode(), int(port)
+        shown = f"sentinel://{','.join(sentinel.server for sentinel in asked)} (service {self._service!r})"
+        raise StoreUnavailable(
+            f"{shown} cannot be reached: {error or 'none knows it: name it by master_name='}"
+        ) from error
 
-    def close(self) -> None:
-        with self._lock:
-            sentinel, self._sentinel = self._sentinel, None
-        if sentinel is not None:
-            sentinel.close()
+
+_OF_THE_MASTER = frozenset({"db", "client_name"})
+"""What connections to Sentinels are made without."""
+
+
+def _asked(server: Server, command: Command, timeout: float) -> object:
+    """A server's reply to one command, on a connection of its own."""
+    deadline = time.monotonic() + timeout
+    link = server.connect(timeout)
+    try:
+        reply = link.ask(command, max(0.001, deadline - time.monotonic()))
+    except (OSError, hiredis.HiredisError) as exc:
+        raise faults.lost(exc, server.server) from exc
+    finally:
+        link.close()
+    if isinstance(reply, hiredis.ReplyError):
+        raise faults.reply_error(reply, server.server) from reply
+    return reply
 
 
 def _connected(
@@ -137,7 +153,7 @@ def _connected(
     try:
         connection.connect()  # type: ignore[no-untyped-call]
     except (redis.RedisError, OSError) as exc:
-        raise faults.not_connected(exc, server) from exc
+        raise faults.not_connected(exc, server, kind is SSLConnection) from exc
     return Link(connection, server)
 
 

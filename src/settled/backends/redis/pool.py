@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from weakref import WeakSet
 
 from settled.backends.redis.link import Link
 from settled.errors import StoreUnavailable
@@ -25,8 +26,9 @@ class Pool:
         self._idle: deque[Link] = deque()
         self._lock = threading.Lock()
         self._turns: deque[_Turn] = deque()
-        self._links: set[Link] = set()
-        self._opened = 0
+        # Weak: what an interrupt (a soft time limit, Ctrl-C) took from its thread at any line counts no more.
+        self._links: WeakSet[Link] = WeakSet()
+        self._opening: WeakSet[_Turn] = WeakSet()
         self._generation = 0
 
     def take(self, timeout: float) -> Link:
@@ -48,16 +50,15 @@ class Pool:
         link.close()
         with self._lock:
             self._links.discard(link)
-            self._opened -= 1
             self._call()
 
     def _wait(self, timeout: float) -> Link:
         turn = _Turn()
         deadline = turn.since + timeout
-        with self._lock:
-            self._turns.append(turn)
-            self._grant(turn)
         try:
+            with self._lock:
+                self._turns.append(turn)
+                self._grant(turn)
             while not turn.granted:
                 self._listen(turn, deadline, timeout)
             if turn.link is None:
@@ -65,6 +66,7 @@ class Pool:
                 turn.link.generation = turn.generation
                 with self._lock:
                     self._links.add(turn.link)
+                    self._opening.discard(turn)
         except BaseException:
             self._leave(turn)
             raise
@@ -90,17 +92,20 @@ class Pool:
         try:
             turn.link = self._idle.pop()
         except IndexError:
-            if self._opened >= self._limit:
+            if not self._room():
                 return False
-            self._opened += 1
+            self._opening.add(turn)
             turn.generation = self._generation
         turn.granted = True
         self._turns.remove(turn)
         return True
 
+    def _room(self) -> bool:
+        return len(self._links) + len(self._opening) < self._limit
+
     def _call(self) -> None:
         """If there is something to be had: have the oldest turn look, or hand it over where it waits for long."""
-        if not self._turns or not (self._idle or self._opened < self._limit):
+        if not self._turns or not (self._idle or self._room()):
             return
         turn = self._turns[0]
         if time.monotonic() - turn.since > LONG:
@@ -114,12 +119,11 @@ class Pool:
     def _leave(self, turn: _Turn) -> None:
         """Whoever waited has given up, or was interrupted: what was meant for it is for others."""
         with self._lock:
-            if not turn.granted:
+            if turn in self._turns:
                 self._turns.remove(turn)
-            elif turn.link is not None:
+            if turn.link is not None:
                 self._idle.append(turn.link)
-            else:
-                self._opened -= 1
+            self._opening.discard(turn)
             self._call()
 
     def drop(self) -> None:
@@ -133,7 +137,6 @@ class Pool:
                 except IndexError:  # another thread has just taken it
                     break
             self._links.difference_update(idle)
-            self._opened -= len(idle)
             self._call()
         for link in idle:
             link.close()
@@ -147,7 +150,7 @@ class Pool:
 class _Turn:
     """A thread's place in the queue, and what it was granted: a connection, or the right to open one."""
 
-    __slots__ = ("bell", "called", "generation", "granted", "link", "since")
+    __slots__ = ("__weakref__", "bell", "called", "generation", "granted", "link", "since")
 
     def __init__(self) -> None:
         self.since = time.monotonic()

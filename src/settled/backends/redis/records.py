@@ -10,6 +10,9 @@ from typing import NamedTuple, TypeAlias
 MAX_TTL = 2**53
 """Milliseconds: what is to be kept for longer is kept for ever."""
 
+NO_STRING = b"\0no string"
+"""In place of a record whose key holds another type."""
+
 Peek: TypeAlias = "Callable[[bytes], tuple[str | None, int]]"
 """State and attempt of a record, from its bytes; (None, 0) of a damaged one."""
 
@@ -22,19 +25,19 @@ class Head(NamedTuple):
     left: int
 
 
-def milliseconds(seconds: float) -> int:
+def milliseconds(seconds: float) -> str:
     """A duration as the server takes it: at least 1, so that it never means something else."""
-    return max(1, math.ceil(seconds * 1000))
+    return str(max(1, math.ceil(seconds * 1000)))
 
 
-def lifetime(expires: float | None) -> int | bytes:
+def lifetime(expires: float | None) -> str:
     """What a script is given for a record's `expires` in seconds."""
     if expires is None or expires * 1000 >= MAX_TTL:
-        return b""
+        return ""
     return milliseconds(expires)
 
 
-def seen(payload: bytes, peek: Peek) -> tuple[bytes, str, int]:
+def seen(payload: bytes, peek: Peek) -> tuple[str, str, str]:
     """What a script is told of a record that it cannot read: digest, state and attempt."""
     state, attempt = peek(payload)
-    return hashlib.sha1(payload, usedforsecurity=False).hexdigest().encode(), state or "", attempt
+    return hashlib.sha1(payload, usedforsecurity=False).hexdigest(), state or "", str(attempt)

@@ -26,9 +26,10 @@ end
 
 -- Keep a part where Celery's workers count: by its place, once, in their form.
 local function share(chord, barrier, task_id, place, value, replaces)
-  if replaces then redis.call('ZREMRANGEBYSCORE', chord.parts, place, place) end
+  local fresh = redis.call('SADD', chord.counted, task_id .. ':' .. place)
+  if replaces or fresh == 0 then redis.call('ZREMRANGEBYSCORE', chord.parts, place, place) end
   redis.call('ZADD', chord.parts, place, value)
-  barrier.adopted = barrier.adopted + redis.call('SADD', chord.counted, task_id .. ':' .. place)
+  barrier.adopted = barrier.adopted + fresh
 end
 
 -- Where the server has evicted the members nobody can say what is still to come: the body is due, to fail.
@@ -60,8 +61,14 @@ local function count(chord, barrier, task_id, state, value)
 end
 
 -- Count what Celery's own workers have added to their keys since the last look.
-local function adopt(chord, barrier, record_prefix)
-  if not barrier.shared or redis.call('SCARD', chord.counted) == barrier.adopted then return end
+local function adopt(chord, barrier, record_prefix, exactly)
+  local fresh = barrier.shared and redis.call('SCARD', chord.counted) - barrier.adopted or 0
+  if fresh == 0 then return end
+  -- To find them all are looked at: only where these, and a part that is about to be counted, could complete it.
+  local places_apart = redis.call('HLEN', chord.members) == barrier.size
+  if not exactly and places_apart and barrier.policy ~= 'first' and barrier.counted + fresh + 1 < barrier.size then
+    return
+  end
   local added = redis.call('SMEMBERS', chord.counted)
   for _, entry in ipairs(added) do
     local task_id = string.match(entry, '^(.*):[^:]*$')
@@ -76,10 +83,11 @@ local function adopt(chord, barrier, record_prefix)
 end
 
 -- Leave the done marker of a chord, for this program and for Celery's, and nothing else.
+-- Returns true if it was still to be sent, and all that was known of it is lost.
 local function finish(chord)
-  redis.call('ZREM', chord.due, chord.id)
-  redis.call('ZREM', chord.open, chord.id)
-  if redis.call('EXISTS', chord.own) == 0 or redis.call('HEXISTS', chord.own, 'done') == 1 then return end
+  local listed = redis.call('ZREM', chord.due, chord.id) + redis.call('ZREM', chord.open, chord.id)
+  if redis.call('EXISTS', chord.own) == 0 then return listed > 0 end
+  if redis.call('HEXISTS', chord.own, 'done') == 1 then return end
   local own = redis.call('HMGET', chord.own, 'body_id', 'policy', 'size')
   redis.call('UNLINK', chord.own, chord.members, chord.parts, chord.counted, chord.size, chord.growth)
   redis.call('HSET', chord.own, 'body_id', own[1], 'policy', own[2], 'size', own[3], 'done', now_in_ms())
@@ -87,8 +95,9 @@ local function finish(chord)
   redis.call('SET', chord.claim, 'done', 'PX', DONE_LIFE)
 end
 
--- The counters of an open barrier; nil if it was never opened or is done.
-local function standing(chord, record_prefix)
+-- The counters of an open barrier; nil if it was never opened or is done. What Celery's workers have counted
+-- is among them where it could complete the chord, or if it is asked for `exactly`.
+local function standing(chord, record_prefix, exactly)
   local own = redis.call('HMGET', chord.own, 'size', 'counted', 'failed', 'policy', 'adopted', 'done')
   if not own[1] or own[6] then return nil end
   local token = redis.call('GET', chord.claim)
@@ -101,7 +110,7 @@ local function standing(chord, record_prefix)
     size = tonumber(own[1]), counted = tonumber(own[2]), failed = tonumber(own[3]), policy = own[4],
     shared = own[5] ~= false, adopted = tonumber(own[5] or 0), token = token,
   }
-  adopt(chord, barrier, record_prefix)
+  adopt(chord, barrier, record_prefix, exactly)
   return barrier
 end
 

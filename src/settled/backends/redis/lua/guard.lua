@@ -51,7 +51,10 @@ end
 local function state_at(key)
   local head = redis.pcall('GETRANGE', key, 0, 95)
   if head == '' then return nil end
-  if type(head) ~= 'string' then return false end
+  if type(head) ~= 'string' then
+    if string.find(head.err, 'WRONGTYPE', 1, true) then return false end
+    return redis.call('GETRANGE', key, 0, 95)
+  end
   return state_in(head)
 end
 
