@@ -581,7 +581,7 @@ def test_a_hundred_damaged_chords_do_not_keep_one_from_being_swept(connect, raw,
         raw.zadd("settled-due", {f"damaged-{number}": 1})
     backend.open_chord("whole", ["x"], BODY)
     backend.store_result("x", "whole", "SUCCESS")
-    for _ in range(15):
+    for _ in range(30):
         server.clock.advance(chords.RECOUNT_INTERVAL + 1)
         backend.sweep()
         if backend.app.sent:

@@ -428,6 +428,7 @@ def test_a_scan_lists_only_what_has_the_prefix(connect):
     }
 
 
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
 def test_celerys_global_keyprefix_is_the_same_prefix(connect, raw, celery):
     theirs = celery(result_backend_transport_options={"global_keyprefix": "app:"}).backend
     theirs.store_result("t", 42, "SUCCESS")

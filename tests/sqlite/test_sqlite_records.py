@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 
 import apsw
@@ -17,10 +18,10 @@ from tests.sqlite.conftest import backend_at
 STATES = ["PENDING", "RECEIVED", "STARTED", "RETRY", "PROGRESS", "SUCCESS", "FAILURE", "REVOKED"]
 
 
-def write(task_id: str, state: str, attempt: int = 0, **more: object) -> Settle:
-    return Settle(
-        task_id, state, b'{"status": "%s", "attempt": %d}' % (state.encode(), attempt), attempt, **more
-    )
+def write(task_id: str, state: str, attempt: int = 0, number: int = 0, **more: object) -> Settle:
+    """Two with the same `number` may have the same bytes: they are one write, repeated."""
+    payload = {"status": state, "attempt": attempt, "number": number}
+    return Settle(task_id, state, json.dumps(payload).encode(), attempt, **more)
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_every_transition_is_the_one_that_the_rule_allows(backend):
     pairs = itertools.product(itertools.product(STATES, (0, 1, 2)), repeat=2)
     for (old, old_attempt), (new, new_attempt) in pairs:
         task_id = f"{old}-{old_attempt}-{new}-{new_attempt}"
-        first, second = write(task_id, old, old_attempt), write(task_id, new, new_attempt)
+        first, second = write(task_id, old, old_attempt), write(task_id, new, new_attempt, number=1)
         assert backend.do_settle(first)
         settled = backend.do_settle(second)
         expected = states.may_replace(old, old_attempt, new, new_attempt)
@@ -50,8 +51,8 @@ def test_a_run_of_writes_ends_as_the_rule_says(tmp_path_factory, writes):
     backend = backend_at(tmp_path_factory.mktemp("run") / "results.db")
     state: str | None = None
     attempt = 0
-    for new, new_attempt in writes:
-        landed = backend.do_settle(write("t", new, new_attempt)).landed
+    for number, (new, new_attempt) in enumerate(writes):
+        landed = backend.do_settle(write("t", new, new_attempt, number)).landed
         assert landed == states.may_replace(state, attempt, new, new_attempt)
         if landed:
             state, attempt = new, new_attempt
@@ -119,7 +120,7 @@ def test_an_expired_record_is_gone_for_readers_at_once_and_for_good_after_a_day(
     backend.do_settle(write("t", "SUCCESS", expires=10))
     backend.do_settle(write("kept", "SUCCESS"))
     clock[0] += 9.9
-    assert backend.do_read(["t"]) == {"t": '{"status": "SUCCESS", "attempt": 0}'}
+    assert backend.do_read(["t"]) == {"t": '{"status": "SUCCESS", "attempt": 0, "number": 0}'}
     clock[0] += 0.1
     assert backend.do_read(["t"]) == {"t": Gone.EXPIRED}
     assert backend.do_read(["t", "kept"])["t"] is Gone.EXPIRED
@@ -218,8 +219,8 @@ def test_no_seq_is_given_out_twice(tmp_path_factory, steps):
     now = [time.time()]
     backend.clock = lambda: now[0]
     newest = 0
-    for step, task_id in steps:
-        if step == "write" and backend.do_settle(write(task_id, "SUCCESS", expires=3600)):
+    for number, (step, task_id) in enumerate(steps):
+        if step == "write" and backend.do_settle(write(task_id, "SUCCESS", 0, number, expires=3600)):
             [(seq,)] = backend._store.read(
                 lambda db, given: db.execute(
                     "SELECT seq FROM settled_task WHERE task_id = ?", (given,)

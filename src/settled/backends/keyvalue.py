@@ -137,7 +137,7 @@ class KeyValueStoreBackend(KeyValueBarrier, BaseBackend):
             old = self.get(key)
             state, attempt = self._head(old)
             if not may_replace(state, attempt, write.state, write.attempt):
-                landed = old == write.payload  # made before and repeated, its answer lost
+                landed = state == write.state and old == write.payload  # made before and repeated, its answer lost
                 break
             if not self.capabilities.guarded:
                 self.set(key, write.payload)

@@ -106,7 +106,7 @@ class MemoryBackend(BaseBackend):
                 landed = may_replace(old.write.state, old.write.attempt, write.state, write.attempt)
             if landed:
                 self._put(write, old, now)
-            elif old is not None and old.write.payload == write.payload:
+            elif old is not None and (old.write.state, old.write.payload) == (write.state, write.payload):
                 landed = True  # before: this is a repetition, its first answer lost
             state = write.state if landed or old is None else old.write.state
             claimed = False

@@ -1,4 +1,18 @@
-"""The server throws away what was not used for long (allkeys-lru)."""
+"""The server throws away what was not used for long (allkeys-lru).
+
+Results that were evicted are unknown. What becomes of a chord is seen by which of its keys went:
+
+- `.o`, the counters and the body: there is no such chord any more. Its tasks are settled as ever, its body
+  is never sent, and who waits for that waits until his timeout. Only a server that does not evict it helps.
+- `.m`, the members: nobody can say what is still to come, so the body fails, at the next part that is
+  settled or when the chord is recounted.
+- `.c`, the claim: whoever asks next has it. Two may then send the body, as the same task.
+- the list of what is due: a complete chord is found again when it is recounted, in a minute.
+- the list of what is open: nothing, unless a crash leaves something to be recounted.
+- both lists: a complete chord whose sender died is found when one of its tasks is settled again.
+
+Keys of chords have no expiry: under a `volatile-` policy none of this happens.
+"""
 
 from __future__ import annotations
 
@@ -164,6 +178,14 @@ def test_an_evicted_list_of_what_is_due_is_found_anew(server, backend):
     evict(server, "settled-due")
     assert list(backend.do_due_chords(10)) == ["group"]
     assert backend.sweep() == 1
+
+
+def test_an_evicted_list_of_what_is_open_keeps_no_chord_from_its_end(server, backend):
+    body_id = backend.open_chord("group", MEMBERS, BODY)
+    evict(server, "settled-open")
+    for place in range(2):
+        settle_part(backend, "group", place)
+    assert [sent.task_id for sent in backend.app.sent] == [body_id]
 
 
 def test_an_evicted_claim_is_had_back_by_its_holder(server, backend):

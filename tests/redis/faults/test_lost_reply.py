@@ -160,8 +160,14 @@ def test_an_opened_chord_is_opened_once(proxy, backend):
 
 def test_a_member_is_added_once(proxy, backend):
     backend.open_chord(GROUP, MEMBERS, BODY)
-    assert lost(proxy, ask_for("grow"), backend.grow_chord, GROUP, ["group-2"]) == 3
+    backend.mark_as_done("group-2", value_of("group-2"))
+    for step in ("grow", "count"):
+        assert lost(proxy, ask_for(step), backend.grow_chord, GROUP, ["group-2"]) == 3
     assert backend.chord_state(GROUP).chord.members == ("group-0", "group-1", "group-2")
+    settle_part(backend, GROUP, 0)
+    assert sent(backend) == []
+    settle_part(backend, GROUP, 1)
+    assert sent(backend) == [BODY_ID]
 
 
 def test_a_part_that_was_settled_by_other_ways_is_counted_once(proxy, backend):

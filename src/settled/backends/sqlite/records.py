@@ -52,7 +52,7 @@ def settle(db: apsw.Connection, write: Settle, now: float) -> Settled | None:
     )
     if db.changes():
         return Settled(True, state)
-    stored, live, same = fetch(db, _STANDING, (now, as_column(payload), write.task_id))[0]
+    stored, live, same = fetch(db, _STANDING, (now, state, as_column(payload), write.task_id))[0]
     return Settled(bool(same), stored) if live else None
 
 

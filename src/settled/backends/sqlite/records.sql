@@ -39,7 +39,7 @@ WHERE task.gone IS NULL
 -- name: standing
 -- The state that a write did not get past, whether the row still counts as a record, and whether it is this
 -- very write, made before and repeated since its answer was lost.
-SELECT state, gone IS NULL AND (expires IS NULL OR expires > :now), record = :record
+SELECT state, gone IS NULL AND (expires IS NULL OR expires > :now), state = :state AND record = :record
 FROM settled_task WHERE task_id = :task_id;
 
 -- name: revive
