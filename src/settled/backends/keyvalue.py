@@ -137,7 +137,8 @@ class KeyValueStoreBackend(KeyValueBarrier, BaseBackend):
             old = self.get(key)
             state, attempt = self._head(old)
             if not may_replace(state, attempt, write.state, write.attempt):
-                landed = state == write.state and old == write.payload  # made before and repeated, its answer lost
+                # Made before, it is repeated since its answer was lost.
+                landed = state == write.state and old == write.payload
                 break
             if not self.capabilities.guarded:
                 self.set(key, write.payload)
