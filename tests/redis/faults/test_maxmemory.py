@@ -78,6 +78,15 @@ def test_all_goes_on_when_there_is_room_again(server, connect):
     assert waiter.result(PATIENCE) == "x" * 10_000
 
 
+def test_a_write_that_finds_no_room_is_kept_and_made_when_there_is_some(server, backend, caplog):
+    fill(server, backend)
+    assert backend.mark_as_done("task", value_of("task")).kept
+    assert "raise maxmemory" in caplog.text
+    enlarge(server)
+    assert backend.outbox.drained(PATIENCE)
+    assert missing(server, ["task"]) == []
+
+
 def refusals(server):
     """How many commands the server has refused because it was full."""
     return server.ask("INFO", "errorstats").get("errorstat_OOM", {}).get("count", 0)

@@ -1,4 +1,4 @@
--- uses: guard, barrier, index
+-- uses: guard, barrier, part, index
 -- The atomic step of a store with an index. KEYS: record, then the chord's if it is a part. ARGV: as `settle_part`
 -- ('' for the group of no part), then the index's name, name, worker, queue, group, parent and root.
 -- Returns {landed, state stored now, claimed}; {payload} where a client must look first.
@@ -7,13 +7,4 @@ if landed == nil then return {redis.call('GET', KEYS[1])} end
 if landed then
   index_row(ARGV[14], ARGV[13], state, tonumber(ARGV[3]), ARGV[4], #ARGV[1], {unpack(ARGV, 15, 20)})
 end
-local claimed = 0
-if ARGV[8] ~= '' and is_ready(state) then
-  local chord = chord_at(2, ARGV[8])
-  local barrier = standing(chord, ARGV[12])
-  if barrier then
-    count(chord, barrier, ARGV[13], state, landed and ARGV[9] or '')
-    claimed = conclude(chord, barrier, ARGV[10], ARGV[11])
-  end
-end
-return {landed and 1 or 0, state, claimed}
+return {landed and 1 or 0, state, ARGV[8] ~= '' and count_part(state, landed) or 0}
