@@ -29,7 +29,9 @@ from settled.testing.checks import CONTRACT
 from settled.testing.checks.header import BODY, fail_part, settle_part, standing
 from settled.testing.checks.keeping import Outage
 from settled.testing.faults import Faults
+from settled.testing.threads import Running
 from tests.keeping import KeepingMemory, KeepingMemoryStore, KeepingSQLite, KeepingStore
+from tests.servers import until
 
 PATIENCE = 20.0
 ROOT = Path(__file__).parents[1]
@@ -84,6 +86,7 @@ AWAY = """
 import logging, os, signal, sys
 from settled.testing.app import RecordingApp
 from settled.testing.faults import Faults
+from settled.testing.threads import Running
 from tests.keeping import KeepingSQLite
 backend = KeepingSQLite(RecordingApp(), url=sys.argv[1])
 backend.retry_deadline = 0.0
@@ -640,3 +643,31 @@ def test_many_threads_in_many_outages_lose_nothing(store):
     assert backend.outbox.drained(PATIENCE)
     assert [store.value(f"task-{number}") for number in range(8)] == list(range(8))
     assert spools(store) == []
+
+
+def test_who_writes_while_the_outbox_is_drained_waits_for_it(store):
+    """The store is back: busy writers must not add to what one thread makes faster than it can."""
+    backend = store.backend
+    backend.retry_deadline = 0.0
+    away, half_way, go_on = threading.Event(), threading.Event(), threading.Event()
+    made = []
+
+    def fault(call, args):
+        if not away.is_set():
+            raise StoreUnavailable("the store is away")
+        if args[0].task_id == "second":
+            half_way.set()
+            assert go_on.wait(PATIENCE)
+        made.append(args[0].task_id)
+        return call(*args)
+
+    store.faults.wrap(backend, "do_settle", fault, None)
+    assert [backend.mark_as_done(task_id, 1).kept for task_id in ("first", "second")] == [True, True]
+    away.set()
+    assert half_way.wait(PATIENCE)
+    backend.retry_deadline = PATIENCE
+    late = Running(lambda: backend.mark_as_done("late", 2))
+    until(lambda: backend.outbox._ended._waiters, PATIENCE, "the late writer")
+    go_on.set()
+    assert late.result(PATIENCE).landed
+    assert made == ["first", "second", "late"]

@@ -76,6 +76,7 @@ class Outbox:
         self._ended = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
+        self._back = False  # the store has taken what was kept first
         self._minds_exit = False
         self._pid = os.getpid()
 
@@ -87,12 +88,18 @@ class Outbox:
 
     # -- what the backend calls ------------------------------------------------------------------
 
-    def behind(self, write: Settle) -> bool:
-        """Keep `write` if others are kept before it; whether it is. Raises as `keep`."""
+    def behind(self, write: Settle, patience: float) -> bool:
+        """Keep `write` if others are kept before it; whether it is. Raises as `keep`.
+
+        While those are being made, since the store is back, it waits for them, up to `patience` seconds: busy
+        writers would else add to them faster than one thread can make them.
+        """
         self._check_fork()
         if not self._backlog.count:
             return False
         with self._lock:
+            if self._thread is not threading.current_thread():
+                self._ended.wait_for(lambda: not (self._back and self._backlog.count), patience)
             if not self._backlog.count:
                 return False
             self._keep(write)
@@ -151,7 +158,7 @@ class Outbox:
         if not ours:
             self.drained(CLOSE_TIMEOUT)
         with self._lock:
-            self._thread = None
+            self._thread, self._back = None, False
             self._ended.notify_all()
             left, url = self._backlog.count, self._backlog.url
             try:
@@ -204,6 +211,7 @@ class Outbox:
                 try:
                     settled = backend.do_settle(kept.write)
                 except StoreUnavailable:
+                    self._gone()
                     break
                 except Exception as exc:
                     self._refuse(kept, exc)
@@ -224,7 +232,7 @@ class Outbox:
                 return None
             kept = self._backlog.oldest()
             if kept is None:
-                self._thread = None
+                self._thread, self._back = None, False
                 self._ended.notify_all()
                 if made:
                     log.info("%s is back, and has what was kept for it", self._backlog.url)
@@ -234,6 +242,12 @@ class Outbox:
         with self._lock:
             if self._thread is threading.current_thread():
                 self._backlog.made()
+                self._back = True
+
+    def _gone(self) -> None:
+        with self._lock:
+            self._back = False
+            self._ended.notify_all()
 
     def _refuse(self, kept: Kept, error: Exception) -> None:
         with self._lock:
@@ -246,7 +260,7 @@ class Outbox:
         """End, and leave what is kept to whoever closes."""
         with self._lock:
             if self._thread is threading.current_thread():
-                self._thread = None
+                self._thread, self._back = None, False
                 self._ended.notify_all()
 
 

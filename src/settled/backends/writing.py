@@ -124,7 +124,7 @@ class Writer(Reader):
 
     def _settle_or_keep(self, write: Settle) -> Settled:
         """The atomic step; where the store is away, and the engine keeps, the outbox."""
-        if self._outbox is not None and self._outbox.behind(write):
+        if self._outbox is not None and self._outbox.behind(write, self.retry_deadline):
             return Settled(False, write.state, kept=True)
         try:
             return self.call(self.do_settle, write)
