@@ -29,7 +29,7 @@ FINAL = {
     "WRONGPASS invalid username-password pair or user is disabled.": "password",
     "WRONGTYPE Operation against a key holding the wrong kind of value": "prefix",
     "MOVED 3999 127.0.0.1:6381": r"redis\+cluster://",
-    "ERR unknown command 'EVALSHA'": "refused a command",
+    "ERR unknown command 'EVALSHA'": "lacks a command",
 }
 
 

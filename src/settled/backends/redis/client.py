@@ -97,10 +97,6 @@ class Client:
         """A connection of the caller's own, beside the pool."""
         return self._place.connect(timeout or self._timeout)
 
-    def drop(self) -> None:
-        """Use none of the open connections again."""
-        self._pool.drop()
-
     def close(self) -> None:
         """Close every idle connection, and those in use when they are given back."""
         self._pool.drop()
