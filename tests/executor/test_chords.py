@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from functools import partial
 
 import msgspec
 import pytest
@@ -10,6 +12,7 @@ import pytest
 import settled
 from settled import Executor, call
 from settled.errors import ChordError, ConfigurationError
+from settled.executor.bodies import Bodies
 from tests.executor import work
 from tests.executor.conftest import process_pool
 
@@ -118,6 +121,25 @@ def test_more_retries_redo_the_failed_members_and_then_the_body(url, log):
             executor.chord(calls(0), call(work.total)).result(20)
         assert executor.chord(calls(5), call(work.total)).result(20) == 3 + 2
     assert len(work.runs(log)) == 3
+
+
+def test_the_end_of_an_earlier_submission_takes_nothing_from_a_later_one(url, log, monkeypatch):
+    """Whoever waits for a body is woken before its handle's callbacks run: they may come after its next one."""
+    late: list[Callable[[], None]] = []
+    add, remove = Bodies.add, Bodies.remove
+
+    def add_and_be_overtaken(*args):
+        add(*args)
+        for each in late:
+            each()
+
+    monkeypatch.setattr(Bodies, "add", add_and_be_overtaken)
+    monkeypatch.setattr(Bodies, "remove", lambda *args: late.append(partial(remove, *args)))
+    with Executor(lambda: ThreadPoolExecutor(2), url, backoff=work.no_pause) as executor:
+        with pytest.raises(ChordError):
+            executor.chord([call(work.fail_until, log, 1)], call(work.total)).result(20)
+        assert executor.chord([call(work.fail_until, log, 1, retries=1)], call(work.total)).result(20) == 2
+    assert late
 
 
 def test_a_chord_that_was_left_is_completed_by_the_next_run(url, gate, log):

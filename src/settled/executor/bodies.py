@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias, cast
 
@@ -47,6 +48,7 @@ class Bodies:
 
     def __init__(self, before: Send | None) -> None:
         self._before = before
+        self._lock = threading.Lock()
         self._bodies: dict[str, Body] = {}
 
     @classmethod
@@ -64,10 +66,14 @@ class Bodies:
         return send
 
     def add(self, body_id: str, body: Body) -> None:
-        self._bodies[body_id] = body
+        with self._lock:
+            self._bodies[body_id] = body
 
-    def remove(self, body_id: str) -> None:
-        self._bodies.pop(body_id, None)
+    def remove(self, body_id: str, body: Body) -> None:
+        """It has ended. One that was submitted under this id since then stays."""
+        with self._lock:
+            if self._bodies.get(body_id) is body:
+                del self._bodies[body_id]
 
     def accepts(self, signature: Mapping[str, object]) -> bool:
         """Whether a body with this signature can be sent from here."""

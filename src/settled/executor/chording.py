@@ -86,7 +86,7 @@ class Chording:
             return
         body = Body(intake.flights, flight, self._call)
         bodies.add(chord.body_id, body)
-        handle.add_done_callback(lambda _: bodies.remove(chord.body_id))
+        handle.add_done_callback(lambda _: bodies.remove(chord.body_id, body))
         late = intake.redone(self._calls, chord.members)
         if late and self._backend.capabilities.chords:
             self._backend.call(self._backend.do_delete_chord, chord.group_id)
