@@ -182,6 +182,9 @@ def header_results(backend: BaseBackend, state: ChordState) -> list[object] | No
     """
     chord = state.chord
     metas = _header_metas(backend, tuple(dict.fromkeys(chord.members)))
+    if any(metas.get(task_id) is None for task_id in chord.members):
+        kept = backend.call(backend.do_read_parts, chord.group_id)
+        metas = {**kept, **metas}
     outcomes = [_outcome(backend, task_id, metas.get(task_id)) for task_id in chord.members]
     if chord.policy is FailurePolicy.OUTCOMES:
         return list(outcomes)

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import ClassVar, ParamSpec, Protocol, TypeVar
 
 from settled.errors import StoreUnavailable
-from settled.record import Capabilities, Chord, ChordState, Claim, Gone, Query, Row, Settle, Settled
+from settled.record import Capabilities, Chord, ChordState, Claim, Gone, Meta, Query, Row, Settle, Settled
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -131,6 +131,25 @@ class Engine:
         added again, so that a repeated call is harmless.
         """
         raise NotImplementedError(f"{type(self).__name__} cannot count chord parts")
+
+    def do_adopt_chord(self, chord: Chord) -> None:
+        """Keep the body of a chord that another program has opened on this store by its own rules.
+
+        `chord` has no members: that program counts parts by a number. From here on parts settled here are
+        counted as that program counts its own, and the body is sent from here if nobody else sends it.
+        Adopting a chord that is known, open or done changes nothing. Nothing to do where no other
+        program opens chords.
+        """
+
+    def do_size_chord(self, group_id: str, size: int) -> None:
+        """How many parts a chord has that is counted by a number; nothing for one whose members are known."""
+
+    def do_read_parts(self, group_id: str) -> Mapping[str, Meta]:
+        """Outcomes that the barrier itself keeps beside the records, by task id: status and result in stored form.
+
+        For members whose records are gone, or were never written. Empty where a barrier keeps none.
+        """
+        return {}
 
     def do_read_chord(self, group_id: str) -> ChordState | None:
         """The barrier as it stands; None if there is none."""

@@ -208,6 +208,21 @@ class BaseBackend(Writer):
             raise ChordError(f"chord {group_id!r} cannot grow: it is complete, or was never opened")
         return size
 
+    def adopt_chord(self, group_id: str, body: object) -> None:
+        """Continue a chord that another program has opened on this store; see `do_adopt_chord`.
+
+        To be called with the body's signature before the first part of it is settled here.
+        """
+        signature = chords.as_mapping(body)
+        group_id = checked_id(group_id, "group id")
+        body_id = chords.body_id_of(signature, group_id)
+        self.call(self.do_adopt_chord, Chord(group_id, (), self.encode(signature), body_id))
+
+    def size_chord(self, group_id: str, size: int) -> None:
+        """Say how many parts such a chord has: it is complete when so many are counted."""
+        self.call(self.do_size_chord, checked_id(group_id, "group id"), size)
+        self.part_counted(group_id, None)
+
     def chord_state(self, group_id: str) -> ChordState | None:
         """The barrier as it stands, or None if there is none."""
         return self.call(self.do_read_chord, checked_id(group_id, "group id"))
