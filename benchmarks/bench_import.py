@@ -34,6 +34,13 @@ def run(once: bool) -> list[Row]:
     return rows
 
 
+def cost_of(before: str, script: str, rounds: int) -> float:
+    """Median seconds that `script` adds to a process that runs `before`."""
+    with tempfile.TemporaryDirectory() as folder:
+        measured = _measured({"": before, "more": f"{before}\n{script}"}, folder, rounds)
+    return measured["more"][0] - measured[""][0]
+
+
 def _measured(scripts: dict[str, str], folder: str, rounds: int) -> dict[str, tuple[float, float]]:
     """Median seconds and MB of a process that runs each script, all in turn."""
     # Compiled files are kept, as after any installation, whatever the environment here says.

@@ -72,6 +72,7 @@ KNOWN_SETTINGS = frozenset(
     {
         "result_backend",
         "result_serializer",
+        "result_compression",
         "result_accept_content",
         "accept_content",
         "result_expires",

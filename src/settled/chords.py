@@ -57,6 +57,23 @@ class Sendable(Protocol):
     def apply_async(self, args: Sequence[object] = ..., *, task_id: str) -> object: ...
 
 
+class Body(Protocol):
+    """A chord's body as its app sends it, or has it fail. An app with ways of its own has `chord_body`."""
+
+    lease: float
+    """Seconds that sending it may take."""
+
+    @property
+    def task_ids(self) -> Sequence[str]:
+        """The tasks it is made of, as far as they are known: a record of any shows that it was sent."""
+
+    def send(self, results: Sequence[object]) -> None:
+        """Send it with its header's results. ChordError if it cannot ever be sent; others are tried again."""
+
+    def fail(self, error: ChordError) -> bool:
+        """Settle it as failed; False if that is not in the store yet."""
+
+
 class Outcome:
     """What became of one header task, as the body of a chord with the policy "outcomes" gets it.
 
@@ -96,7 +113,8 @@ def _outcome_from_wire(task_id: str, state: str, value: object, wire: object) ->
 def can_send(backend: BaseBackend) -> bool:
     """Whether this process's app is able to send a body."""
     app = backend.app
-    return bool(getattr(app, "can_send", True)) and callable(getattr(app, "signature", None))
+    able = callable(getattr(app, "chord_body", None)) or callable(getattr(app, "signature", None))
+    return able and bool(getattr(app, "can_send", True))
 
 
 def new_claim(backend: BaseBackend) -> Claim | None:
@@ -127,8 +145,7 @@ def dispatch(backend: BaseBackend, group_id: str, claim: Claim) -> bool:
         state = backend.call(backend.do_read_chord, group_id)
         if state is None or state.done:
             return False
-        sent = _already_dispatched(backend, state.chord.body_id) or _deliver(backend, state, claim)
-        if sent:
+        if sent := _deliver(backend, state, claim):
             backend.call(backend.do_finish_chord, group_id)
         return sent
     except Exception:
@@ -139,40 +156,67 @@ def dispatch(backend: BaseBackend, group_id: str, claim: Claim) -> bool:
         return False
 
 
-def _already_dispatched(backend: BaseBackend, body_id: str) -> bool:
-    meta = backend.read_many((body_id,)).get(body_id)
-    return meta is not None and meta["status"] != PENDING
+def _has_begun(backend: BaseBackend, task_ids: Sequence[str]) -> bool:
+    """Whether any of these is known of: a body that was sent before."""
+    metas = backend.read_many(tuple(dict.fromkeys(task_ids)))
+    return any(meta["status"] != PENDING for meta in metas.values())
 
 
 def _deliver(backend: BaseBackend, state: ChordState, claim: Claim | None) -> bool:
     chord = state.chord
     try:
-        body = as_mapping(backend.decode(chord.body))
+        body = body_of(backend, chord)
     except ContentRefused:
+        if _has_begun(backend, (chord.body_id,)):
+            return True
         raise  # another process may accept it
     except (DecodeError, ConfigurationError) as exc:
         error = ChordError(f"the body of chord {chord.group_id!r} cannot be read: {exc}")
         error.__cause__ = exc
         return not backend.mark_as_failure(chord.body_id, error).kept
+    if _has_begun(backend, body.task_ids):
+        return True
     try:
         results = header_results(backend, state)
+        if results is None:
+            return False
+        if claim is not None:
+            lease = Claim(claim.token, max(claim.lease, body.lease))
+            if not backend.call(backend.do_claim_chord, chord.group_id, lease):
+                return False
+        body.send(results)
     except ChordError as error:
-        settled = backend.mark_as_failure(chord.body_id, error, request=_body_request(body))
-        return not settled.kept  # it is not in the store yet: the chord stays due until it is
-    if results is None:
-        return False
-    if claim is not None and not backend.call(backend.do_claim_chord, chord.group_id, claim):
-        return False
-    signature = cast("Sendable", backend.app.signature(body))  # type: ignore[attr-defined]
-    signature.apply_async((results,), task_id=chord.body_id)
+        return body.fail(error)  # else it is not in the store yet: the chord stays due until it is
     return True
 
 
-def _body_request(body: Mapping[str, object]) -> dict[str, object]:
-    """The request a body would have had: it may be a part of an outer chord itself."""
-    options = body.get("options")
-    found = dict(options) if isinstance(options, Mapping) else {}
-    return {**found, "group": found.get("group_id"), "task": body.get("task")}
+def body_of(backend: BaseBackend, chord: Chord) -> Body:
+    """The body as the backend's app sends it. DecodeError or ConfigurationError if it is none."""
+    signature = as_mapping(backend.decode(chord.body))
+    make = getattr(backend.app, "chord_body", None)
+    return cast("Body", make(chord, signature)) if make else _Signature(backend, chord, signature)
+
+
+class _Signature:
+    """The body of an app that sends signatures one by one."""
+
+    lease = CLAIM_LEASE
+
+    def __init__(self, backend: BaseBackend, chord: Chord, signature: Mapping[str, object]) -> None:
+        self._backend = backend
+        self._signature = signature
+        self.task_ids = (chord.body_id,)
+
+    def send(self, results: Sequence[object]) -> None:
+        bound = cast("Sendable", self._backend.app.signature(self._signature))  # type: ignore[attr-defined]
+        bound.apply_async((results,), task_id=self.task_ids[0])
+
+    def fail(self, error: ChordError) -> bool:
+        # The request it would have had: it may be a part of an outer chord itself.
+        options = self._signature.get("options")
+        found = dict(options) if isinstance(options, Mapping) else {}
+        request = {**found, "group": found.get("group_id"), "task": self._signature.get("task")}
+        return not self._backend.mark_as_failure(self.task_ids[0], error, request=request).kept
 
 
 def header_results(backend: BaseBackend, state: ChordState) -> list[object] | None:
@@ -249,7 +293,7 @@ def unlock(
     state = ChordState(chord, parts, False)
     if not state.complete:
         return False
-    return _already_dispatched(backend, chord.body_id) or _deliver(backend, state, None)
+    return _deliver(backend, state, None)
 
 
 def sweep(backend: BaseBackend, limit: int = SWEEP_LIMIT) -> int:
@@ -286,12 +330,12 @@ def _may_send(backend: BaseBackend, group_id: str) -> bool:
     if state is None:
         return False
     try:
-        acceptable = bool(accepts(backend.decode(state.chord.body)))
+        body = body_of(backend, state.chord)
+        return bool(accepts(backend.decode(state.chord.body))) or _has_begun(backend, body.task_ids)
     except ContentRefused:
-        acceptable = False
-    except DecodeError:
-        acceptable = True  # nobody can send it: it is to fail
-    return acceptable or _already_dispatched(backend, state.chord.body_id)
+        return _has_begun(backend, (state.chord.body_id,))
+    except (DecodeError, ConfigurationError):
+        return True  # nobody can send it: it is to fail
 
 
 class Sweeper:

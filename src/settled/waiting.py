@@ -112,13 +112,20 @@ class Watcher:
 
         TimeoutError after `timeout` seconds, when a last look has found nothing more.
         """
+        for arrived in self.arrivals(task_ids, timeout):
+            yield from arrived
+
+    def arrivals(
+        self, task_ids: Sequence[str], timeout: float | None
+    ) -> Iterator[Sequence[tuple[str, Answer]]]:
+        """`each`, of which those that are seen at once are yielded together."""
         deadline = None if timeout is None else time.monotonic() + timeout
         arrived: queue.SimpleQueue[tuple[str, Answer]] = queue.SimpleQueue()
         waiters: dict[str, Waiter] = {}
         missing = dict.fromkeys(task_ids)
         try:
             for found in self.looks(task_ids, deadline):
-                yield from _struck(missing, found)
+                yield _struck(missing, found)
             for task_id in missing if timeout != 0 else ():
                 waiters[task_id] = self.add(task_id, partial(_arrive, arrived, task_id))
             while missing:
@@ -132,7 +139,7 @@ class Watcher:
                         raise TimeoutError(
                             f"{len(missing)} tasks were not ready within {timeout} s: {shown}..."
                         ) from None
-                yield from _struck(missing, found)
+                yield _struck(missing, found)
         finally:
             for waiter in waiters.values():
                 self.discard(waiter)
@@ -429,12 +436,9 @@ class _Pauses:
         return pause * random.uniform(0.5, 1.5)
 
 
-def _struck(missing: dict[str, None], found: Iterable[tuple[str, Answer]]) -> Iterator[tuple[str, Answer]]:
+def _struck(missing: dict[str, None], found: Iterable[tuple[str, Answer]]) -> Sequence[tuple[str, Answer]]:
     """What of `found` is still missing, struck from there: an id may be both pushed and looked up."""
-    for task_id, outcome in found:
-        if task_id in missing:
-            del missing[task_id]
-            yield task_id, outcome
+    return [pair for pair in found if missing.pop(pair[0], 0) is None]
 
 
 def _arrive(arrived: queue.SimpleQueue[tuple[str, Answer]], task_id: str, outcome: Answer) -> None:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import bz2
-import lzma
-import zlib
-
 import pytest
-from celery.backends.base import compress_payload, decompress_payload
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,10 +11,10 @@ from settled.codec import compression
 from settled.errors import ConfigurationError, ContentRefused, DecodeError
 
 ALL = frozenset(codec.SERIALIZERS)
-METHODS = ["gzip", "zlib", "bzip2", "lzma", "xz", "application/x-gzip"]
+TELLING = ["json", "msgpack", "pickle"]
 
 
-@pytest.mark.parametrize("serializer", ["yaml", "", "application/json"])
+@pytest.mark.parametrize("serializer", ["yml", "", "application/json"])
 def test_an_unknown_serializer_is_named_with_the_known(serializer):
     with pytest.raises(ConfigurationError, match=f"'{serializer}'; known are json, msgpack, pickle"):
         codec.encode({}, serializer)
@@ -40,13 +35,13 @@ def test_what_is_accepted(accept, names):
     assert codec.accept_set(accept) == names
 
 
-@pytest.mark.parametrize("accept", ["yaml", ["json", "text/html"], [None], [3], ""])
+@pytest.mark.parametrize("accept", ["yml", ["json", "text/html"], [None], [3], ""])
 def test_an_unknown_name_is_not_accepted(accept):
     with pytest.raises(ConfigurationError, match="known are json, msgpack, pickle"):
         codec.accept_set(accept)
 
 
-@pytest.mark.parametrize("serializer", codec.SERIALIZERS)
+@pytest.mark.parametrize("serializer", TELLING)
 @pytest.mark.parametrize("value", [{}, {"status": "SUCCESS"}, [], [1], None, True, -5, 5, 200, "text", 1.5])
 def test_every_payload_says_what_it_is(serializer, value):
     payload = codec.encode(value, serializer)
@@ -79,8 +74,8 @@ def test_a_payload_that_does_not_tell_is_of_the_default(default):
 
 
 def test_a_default_that_is_unknown():
-    with pytest.raises(ConfigurationError, match="'yaml'"):
-        codec.decode(b"status: SUCCESS", ALL, "yaml")
+    with pytest.raises(ConfigurationError, match="'yml'"):
+        codec.decode(b"status: SUCCESS", ALL, "yml")
 
 
 @pytest.mark.parametrize(
@@ -98,61 +93,3 @@ def test_any_bytes_are_read_or_refused(payload, default):
             codec.decode(start + payload, frozenset({"json", "msgpack"}), default)
         except DecodeError:
             continue
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("serializer", codec.SERIALIZERS)
-def test_compression_goes_both_ways(method, serializer):
-    payload = codec.encode({"status": "SUCCESS", "result": 5}, serializer)
-    packed = compression.compress(payload, method)
-    assert decompress_payload(packed) == payload
-    assert codec.serializer_of(packed, "json") == serializer
-    assert codec.decode(compress_payload(payload, method), ALL) == {"status": "SUCCESS", "result": 5}
-
-
-def test_a_header_inside_compression():
-    assert codec.decode(compression.compress(codec.encode(5, "msgpack"), "gzip"), ALL) == 5
-
-
-def test_an_unknown_compression_to_write():
-    with pytest.raises(ConfigurationError, match="'zstd'; known are gzip, zlib"):
-        compression.compress(b"{}", "zstd")
-
-
-@pytest.mark.parametrize("name", [b"application/zstd", b"", b"\xff"])
-def test_an_unknown_compression_to_read(name):
-    with pytest.raises(DecodeError, match=r"compressed as .*application/x-gzip"):
-        codec.decode(compression.MARKER + name + b"\0body", ALL)
-
-
-@pytest.mark.parametrize("method", ["gzip", "bzip2", "lzma"])
-@pytest.mark.parametrize(
-    "damage",
-    [lambda body: body[:-5], lambda body: body + b"more", lambda body: b"\0" + body, lambda body: b""],
-)
-def test_a_damaged_body(method, damage):
-    packed = compression.compress(b'{"a": 1}' * 40, method)
-    start = packed.index(b"\0", len(compression.MARKER)) + 1
-    with pytest.raises(DecodeError, match="damaged application/x-"):
-        codec.decode(packed[:start] + damage(packed[start:]), ALL)
-
-
-@pytest.mark.parametrize(
-    ("content_type", "pack"),
-    [
-        (b"application/x-gzip", zlib.compress),
-        (b"application/x-bz2", bz2.compress),
-        (b"application/x-lzma", lzma.compress),
-    ],
-)
-def test_a_bomb_is_refused_before_it_goes_off(content_type, pack):
-    body = compression.MARKER + content_type + b"\0" + pack(b" " * 100_001)
-    assert compression.decompress(body, 100_001) == b" " * 100_001
-    with pytest.raises(DecodeError, match="holds more than 100,000"):
-        compression.decompress(body, 100_000)
-
-
-def test_compression_inside_compression_is_refused():
-    twice = compression.compress(compression.compress(b"{}", "gzip"), "gzip")
-    with pytest.raises(DecodeError):
-        codec.decode(twice, ALL)

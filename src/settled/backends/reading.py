@@ -12,6 +12,7 @@ from settled import codec, failure, states
 from settled.backends.cache import ResultCache
 from settled.backends.engine import Engine
 from settled.backends.protocols import Application, checked_timeout, in_seconds, setting, setting_or_none
+from settled.codec import compression
 from settled.delivery import Answer
 from settled.errors import (
     CorruptRecord,
@@ -69,6 +70,8 @@ class Reader(Engine):
         self.serializer = _text(serializer or setting(conf, "result_serializer", "json"))
         accepted = accept or setting(conf, "result_accept_content") or setting(conf, "accept_content")
         self.accept = codec.accept_set(accepted or (self.serializer, "json"))  # type: ignore[arg-type]
+        method = setting(conf, "result_compression")
+        self.compression = compression.method_of(_text(method)) if method else None
         url = kwargs.pop("url", None) or self.default_url
         self.location: Location = parse(url)
         self.options = read_options(
@@ -111,8 +114,12 @@ class Reader(Engine):
     # -- bytes and values ----------------------------------------------------------------------
 
     def encode(self, data: object) -> bytes:
-        """`data` as a payload that says what it is. EncodeError names the path of what cannot be stored."""
-        return codec.encode(data, self.serializer)
+        """`data` as a payload that says what it is, compressed where the setting `result_compression` says so.
+
+        EncodeError names the path of what cannot be stored.
+        """
+        payload = codec.encode(data, self.serializer)
+        return compression.compress(payload, self.compression) if self.compression else payload
 
     def decode(self, payload: bytes | str) -> object:
         """The value in `payload`. ContentRefused if its serializer is not accepted, else DecodeError."""
@@ -160,7 +167,10 @@ class Reader(Engine):
     def read_meta(self, task_id: str, payload: bytes | str) -> Meta:
         """The record in `payload`; a damaged or refused one raises, naming the task."""
         try:
-            return meta_of(self.decode(payload), task_id)
+            meta = self.decode(payload)
+            if type(meta) is dict and type(meta.get("status")) is str and meta["status"]:
+                return meta  # the usual one, told at once
+            return meta_of(meta, task_id)
         except DecodeError as exc:
             kind = CorruptRecord if type(exc) is DecodeError else type(exc)
             raise kind(f"task {task_id!r}: {exc}") from exc
@@ -334,7 +344,18 @@ class Reader(Engine):
         limit = checked_timeout(timeout)
         if READY_STATES != self.READY_STATES:
             return self._poll_many(ids, limit, interval, READY_STATES)
-        return ((task_id, self.outcome_meta(outcome)) for task_id, outcome in self.watcher.each(ids, limit))
+        return (pair for arrived in self.arrivals(ids, limit) for pair in arrived)
+
+    def arrivals(
+        self, task_ids: Sequence[str], timeout: float | None
+    ) -> Iterator[Sequence[tuple[str, Meta]]]:
+        """As `get_many`, of valid ids: those that are seen at once are yielded together."""
+        for arrived in self.watcher.arrivals(task_ids, timeout):
+            for position, (_, outcome) in enumerate(arrived):
+                if isinstance(outcome, SettledError):  # those before it were in time
+                    yield cast("Sequence[tuple[str, Meta]]", arrived[:position])
+                    raise outcome
+            yield cast("Sequence[tuple[str, Meta]]", arrived)
 
     def _poll_many(
         self, task_ids: Sequence[str], timeout: float | None, interval: float, wanted: frozenset[str]

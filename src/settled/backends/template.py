@@ -284,6 +284,15 @@ class BaseBackend(Writer):
         return super().watcher
 
     def _start_sweeping(self) -> None:
+        if getattr(self.app, "sweeps", True):
+            self.start_sweeping()
+
+    def start_sweeping(self) -> None:
+        """Have a thread of this process look once a second for chords that were left undispatched.
+
+        Using a backend starts it, unless its app says `sweeps = False`. Nothing happens if this process
+        cannot send a body.
+        """
         if (self._sweeper is None or not self._sweeper.alive) and chords.can_send(self):
             self.check_fork()
             with self._lock:

@@ -1,61 +1,80 @@
-"""Bytes to values and back. Every payload says what it is.
+"""Bytes to values and back. Every payload says what it is, as far as Celery can still read it.
 
 JSON is bare, as Celery writes it, and so are pickle and msgpack wherever the first byte tells them
 from JSON, which it does for every record. The one exception (a small positive integer in msgpack
 is an ASCII character) travels behind a header, `\\0settled\\0<content type>\\0`.
+
+YAML is bare too, and so is what a program's own serializer writes. Such a payload is known by what
+its reader takes for its default (the setting `result_serializer`); YAML also by its not being JSON.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable
 from typing import Final
 
-from settled.codec import compression, json, msgpack, pickle
-from settled.errors import ConfigurationError, ContentRefused, DecodeError
-
-#: Serializer -> content type, as kombu names them.
-SERIALIZERS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "json": "application/json",
-        "msgpack": "application/x-msgpack",
-        "pickle": "application/x-python-serialize",
-    }
+from settled.codec import compression, json
+from settled.codec.serializers import (
+    DECODERS,
+    ENCODERS,
+    NAMES,
+    REGISTERED,
+    SERIALIZERS,
+    missing,
+    name_of,
+    register,
+    unknown,
 )
+from settled.codec.tags import share_types
+from settled.errors import ContentRefused, DecodeError
+
+__all__ = [
+    "MARKER",
+    "SERIALIZERS",
+    "accept_set",
+    "decode",
+    "encode",
+    "missing",
+    "register",
+    "serializer_of",
+    "share_types",
+]
+
 MARKER: Final = b"\0settled\0"
 
-_NAMES: Final = {content_type: name for name, content_type in SERIALIZERS.items()}
-_ENCODERS: Final[dict[str, Callable[[object], bytes]]] = {
-    "json": json.dumps,
-    "msgpack": msgpack.dumps,
-    "pickle": pickle.dumps,
-}
-_DECODERS: Final[dict[str, Callable[[bytes], object]]] = {
-    "json": json.loads,
-    "msgpack": msgpack.loads,
-    "pickle": pickle.loads,
-}
-_JSON_STARTS: Final = frozenset(b'{["-0123456789tfnNI \t\n\r')
+_JSON_STARTS: Final = frozenset(b'{["0123456789 \t\n\r')
+_JSON_WORDS: Final = (
+    b"true",
+    b"false",
+    b"null",
+    b"NaN",
+    b"Infinity",
+    b"-Infinity",
+    *(f"-{digit}".encode() for digit in range(10)),
+)
+_EMPTY_YAML: Final = frozenset({b"{}\n", b"[]\n"})
 _PICKLE_PROTOCOLS: Final = frozenset({2, 3, 4, 5})
 
 
 def encode(data: object, serializer: str) -> bytes:
     """`data` as a payload that says which serializer wrote it.
 
-    What `json` and `msgpack` store: None, bool, int, float, str, dict, list, tuple (read back as
-    list), bytes, datetime, date, time, Decimal, UUID, and what has a `__json__` method. Subclasses
-    of str, int and float are stored as their plain value. Keys that are int, float, bool or None
-    become str in JSON, as with Celery. A dict of the two keys `__type__` and `__value__` is
-    indistinguishable from kombu's tagged form of such a value, and may be read as one.
+    What `json`, `msgpack` and `yaml` store: None, bool, int, float, str, dict, list, tuple (read back as
+    list), bytes, datetime, date, time, Decimal, UUID, what has a `__json__` method, and the types of
+    `share_types`. Subclasses of str, int and float are stored as their plain value. Keys that are int,
+    float, bool or None become str in JSON, as with Celery. A dict of the two keys `__type__` and
+    `__value__` is indistinguishable from kombu's tagged form of such a value, and may be read as one.
 
     Raises:
         EncodeError: part of `data` cannot be stored; `path` and `type_name` say which
             ("result['rows'][3]") and what it is.
-        ConfigurationError: `serializer` is none of SERIALIZERS.
+        ConfigurationError: `serializer` is none of SERIALIZERS, or its library is not installed.
     """
-    encoder = _ENCODERS.get(serializer)
+    if serializer == "json":
+        return json.dumps(data)
+    encoder = ENCODERS.get(serializer)
     if encoder is None:
-        raise _unknown(serializer)
+        raise unknown(serializer)
     payload = encoder(data)
     if serializer == "msgpack" and payload[0] < 0x80:
         return MARKER + SERIALIZERS[serializer].encode() + b"\0" + payload
@@ -68,23 +87,26 @@ def decode(payload: bytes | str | memoryview, accept: frozenset[str], default: s
     Args:
         payload: what `encode` or Celery wrote; a str is taken as its UTF-8.
         accept: names of the serializers to read, from `accept_set`.
-        default: the serializer of a payload that does not tell (older pickle protocols).
+        default: the serializer of a payload that does not tell (YAML, one that a program registered,
+            older pickle protocols). With `json`, which does tell, that is YAML if it is accepted.
 
     Raises:
         ContentRefused: its serializer is not in `accept`.
         DecodeError: it is damaged; for pickle, anything that loading it raised.
-        ConfigurationError: `default` is none of SERIALIZERS.
+        ConfigurationError: `default` is none of SERIALIZERS, or its library is not installed.
     """
     # The usual record, told at once: a tenth off a read.
-    if type(payload) is bytes:
-        if payload.startswith(b"{") and "json" in accept:
-            return json.loads(payload)
-    elif isinstance(payload, str) and payload.startswith("{") and "json" in accept:
-        return json.loads_text(payload)  # what a store with text columns hands out
-    serializer, body = _identify(payload, default)
+    if not REGISTERED or default not in REGISTERED:
+        if type(payload) is bytes:
+            if payload.startswith(b"{") and "json" in accept:
+                return json.loads(payload)
+        elif isinstance(payload, str) and payload.startswith("{") and "json" in accept:
+            return json.loads_text(payload)  # what a store with text columns hands out
+    untold = "yaml" if default == "json" and "yaml" in accept else default
+    serializer, body = _identify(payload, default, untold)
     if serializer not in accept:
         raise _refusal(serializer, accept)
-    return _DECODERS[serializer](body)
+    return DECODERS[serializer](body)
 
 
 def serializer_of(payload: bytes | str | memoryview, default: str) -> str:
@@ -94,7 +116,7 @@ def serializer_of(payload: bytes | str | memoryview, default: str) -> str:
         DecodeError: it is empty, or its compression or header is damaged or unknown.
         ConfigurationError: `default` is none of SERIALIZERS.
     """
-    return _identify(payload, default)[0]
+    return _identify(payload, default, default)[0]
 
 
 def accept_set(accept: Iterable[str] | str | None) -> frozenset[str]:
@@ -103,24 +125,12 @@ def accept_set(accept: Iterable[str] | str | None) -> frozenset[str]:
     None means `json` alone.
 
     Raises:
-        ConfigurationError: one of them is not known.
+        ConfigurationError: one of them is not known, or its library is not installed.
     """
     if accept is None:
         return frozenset({"json"})
     names = accept.split(",") if isinstance(accept, str) else accept
-    return frozenset(_name_of(name) for name in names)
-
-
-def _name_of(serializer: object) -> str:
-    name = serializer.strip() if isinstance(serializer, str) else ""
-    name = _NAMES.get(name, name)
-    if name not in SERIALIZERS:
-        raise _unknown(serializer)
-    return name
-
-
-def _unknown(serializer: object) -> ConfigurationError:
-    return ConfigurationError(f"unknown serializer {serializer!r:.80}; known are {', '.join(SERIALIZERS)}")
+    return frozenset(name_of(name) for name in names)
 
 
 def _refusal(serializer: str, accept: frozenset[str]) -> ContentRefused:
@@ -132,8 +142,8 @@ def _refusal(serializer: str, accept: frozenset[str]) -> ContentRefused:
     )
 
 
-def _identify(payload: bytes | str | memoryview, default: str) -> tuple[str, bytes]:
-    """The serializer's name and what it wrote, without compression and header."""
+def _identify(payload: bytes | str | memoryview, default: str, untold: str) -> tuple[str, bytes]:
+    """The serializer's name, `untold` if it does not tell, and what it wrote, without compression and header."""
     if isinstance(payload, str):
         payload = payload.encode("utf-8", "surrogatepass")
     elif not isinstance(payload, bytes):
@@ -145,24 +155,29 @@ def _identify(payload: bytes | str | memoryview, default: str) -> tuple[str, byt
             return _marked(payload)
     if not payload:
         raise DecodeError("the payload is empty")
-    return _by_first_bytes(payload) or _name_of(default), payload
+    told = None if default in REGISTERED else _by_first_bytes(payload, default)
+    return told or name_of(untold), payload
 
 
 def _marked(payload: bytes) -> tuple[str, bytes]:
     content_type, _, body = payload[len(MARKER) :].partition(b"\0")
-    name = _NAMES.get(content_type.decode("ascii", "replace"))
+    name = NAMES.get(content_type.decode("ascii", "replace"))
     if name is None:
         raise DecodeError(
-            f"payload says it is {content_type[:80]!r}; what can be read here is {', '.join(_NAMES)}"
+            f"payload says it is {content_type[:80]!r}; what can be read here is {', '.join(NAMES)}"
         )
     return name, body
 
 
-def _by_first_bytes(payload: bytes) -> str | None:
+def _by_first_bytes(payload: bytes, default: str) -> str | None:
     first = payload[0]
-    if first in _JSON_STARTS:
-        return "json"
     if first == 0x80 and len(payload) > 1 and payload[1] in _PICKLE_PROTOCOLS:
         return "pickle"
-    # No JSON, which is ASCII or UTF-8 in quotes, starts above 0x7f; every msgpack map and array does.
-    return "msgpack" if first >= 0x80 else None
+    # Neither JSON nor YAML, which are ASCII as kombu writes them, start above 0x7f; every msgpack map and
+    # array does.
+    if first >= 0x80:
+        return "msgpack"
+    if default == "yaml":
+        # YAML's writers spell containers with one item or more without brackets, and its scalars are JSON's.
+        return "json" if first in b"{[" and payload not in _EMPTY_YAML else None
+    return "json" if first in _JSON_STARTS or payload.startswith(_JSON_WORDS) else None

@@ -1,23 +1,32 @@
 """Turning a value into the types a serializer has, and saying where in the value that fails.
 
 The path in an EncodeError comes from here. JSON takes this way only to explain a failure, msgpack
-whenever a value is not plain.
+and YAML whenever a value is not plain.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date
 from typing import Literal
 
-from settled.codec.tags import tag
+from settled.codec.tags import tag, writer_of
 from settled.errors import EncodeError
 
 _LEAST_INT = -(2**63)
 _GREATEST_INT = 2**64 - 1
 _SHOWN_SEGMENTS = 12
 _SHOWN_KEY = 60
+
+Plain = Literal["json", "msgpack", "yaml"]
+_OWN_KEYS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "json": ((), ""),
+    "msgpack": ((bytes,), ", or bytes"),
+    "yaml": ((bytes, date), ", bytes or a date"),
+}
+"""What a serializer's keys may be beyond JSON's, and how a message says so."""
 
 
 def type_name(value: object) -> str:
@@ -61,13 +70,46 @@ def render(path: list[str]) -> str:
     return start + "".join(rest)
 
 
+def culprit(
+    value: object, failure: Exception, attempt: Callable[[object], object]
+) -> tuple[list[str], object, Exception]:
+    """The innermost part of a container on which `attempt` fails by itself: its path, itself, its failure."""
+    path: list[str] = []
+    seen = {id(value)}
+    while True:
+        found = _first_failing(value, attempt)
+        # A circle whose every member fails leads back to where it began.
+        if found is None or id(found[1]) in seen:
+            return path, value, failure
+        key, value, failure = found
+        seen.add(id(value))
+        path.append(segment(key))
+
+
+def _first_failing(
+    value: object, attempt: Callable[[object], object]
+) -> tuple[object, object, Exception] | None:
+    items: Iterable[tuple[object, object]] = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    for key, item in items:
+        try:
+            attempt(item)
+        except Exception as exc:
+            return key, item, exc
+    return None
+
+
 class Lowering:
     """One pass over one value; not to be used twice.
 
-    The form of the result: None, bool, int, float, str, list, dict and, for msgpack, bytes.
+    The form of the result: None, bool, int, float, str, list, dict; for msgpack and YAML also bytes, and
+    for YAML datetime, date and set.
     """
 
-    def __init__(self, serializer: Literal["json", "msgpack"]) -> None:
+    def __init__(self, serializer: Plain) -> None:
         self.serializer = serializer
         self._path: list[str] = []
         self._open: set[int] = set()
@@ -109,8 +151,13 @@ class Lowering:
             return float(value)
         if isinstance(value, dict | list | tuple):
             return self._container(value)
-        if self.serializer == "msgpack" and isinstance(value, bytes | bytearray | memoryview):
+        if self.serializer != "json" and isinstance(value, bytes | bytearray | memoryview):
             return bytes(value)
+        if self.serializer == "yaml":
+            if isinstance(value, date):
+                return value
+            if isinstance(value, set):
+                return {self._key(item) for item in value}
         return self._tagged(value)
 
     def _text(self, value: str) -> str:
@@ -150,26 +197,29 @@ class Lowering:
         return lowered
 
     def _key(self, key: object) -> object:
-        if isinstance(key, bytes) and self.serializer == "msgpack":
+        own, named = _OWN_KEYS[self.serializer]
+        if isinstance(key, own):
             return key
         if key is not None and not isinstance(key, str | int | float):
-            allowed = "str, int, float, bool or None" + (", or bytes" if self.serializer == "msgpack" else "")
-            raise _Unstorable(key, f"a key must be {allowed}")
+            raise _Unstorable(key, f"a key must be str, int, float, bool or None{named}")
         return self._lower(key)
 
     def _tagged(self, value: object) -> object:
+        own = hasattr(value, "__json__")
+        registered = not own and writer_of(value) is not None
+        failed = "its __json__() failed" if own else "the writer registered for its type failed"
         try:
             form = tag(value)
         except RecursionError:
             raise
         except TypeError as exc:
-            if hasattr(value, "__json__"):
-                raise _Unstorable(value, f"its __json__() failed: {exc}") from exc
+            if own or registered:
+                raise _Unstorable(value, f"{failed}: {exc}") from exc
             raise _Unstorable(value, "convert it to plain types, or give it a __json__ method") from None
         except Exception as exc:
-            raise _Unstorable(value, f"its __json__() failed: {exc!r:.200}") from exc
-        if hasattr(value, "__json__"):
-            self._path.append(".__json__()")
+            raise _Unstorable(value, f"{failed}: {exc!r:.200}") from exc
+        if own or registered:
+            self._path.append(".__json__()" if own else ".<its form>")
             form = self._lower(form)
             self._path.pop()
         return form

@@ -12,7 +12,7 @@ import msgspec
 
 from settled.codec.json import is_plain
 from settled.codec.lowering import Lowering
-from settled.codec.tags import untag
+from settled.codec.tags import untag_all
 from settled.errors import DecodeError
 
 _TAG_MARK: Final = b"__type__"
@@ -48,14 +48,6 @@ def loads(payload: bytes) -> object:
     """
     try:
         value: object = _fast_decode(payload)
-        return _raise_tags(value) if _TAG_MARK in payload else value
+        return untag_all(value) if _TAG_MARK in payload else value
     except (ValueError, RecursionError) as exc:  # msgspec.DecodeError is a ValueError
         raise DecodeError(f"damaged msgpack payload of {len(payload):,} bytes: {exc}") from exc
-
-
-def _raise_tags(value: object) -> object:
-    if isinstance(value, list):
-        return [_raise_tags(item) for item in value]
-    if isinstance(value, dict):
-        return untag({key: _raise_tags(item) for key, item in value.items()})
-    return value

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
-from settled.codec.lowering import encode_error, render, segment
+from settled.codec.lowering import culprit, encode_error, render
 from settled.errors import DecodeError
 
 # What kombu writes, so that every reader of a mixed fleet can read it.
 PROTOCOL: Final = 4
+
+_dumps = partial(pickle.dumps, protocol=PROTOCOL)
 
 
 def dumps(data: object) -> bytes:
@@ -20,9 +22,9 @@ def dumps(data: object) -> bytes:
         EncodeError: see `settled.codec.encode`.
     """
     try:
-        return pickle.dumps(data, protocol=PROTOCOL)
+        return _dumps(data)
     except Exception as exc:
-        path, value, cause = _culprit(data, exc)
+        path, value, cause = culprit(data, exc, _dumps)
         raise encode_error(render(path), value, "pickle", f"{cause!r:.500}") from exc
 
 
@@ -39,31 +41,3 @@ def loads(payload: bytes) -> object:
         raise
     except BaseException as exc:
         raise DecodeError(f"pickle payload of {len(payload):,} bytes cannot be loaded: {exc!r:.500}") from exc
-
-
-def _culprit(value: object, failure: Exception) -> tuple[list[str], object, Exception]:
-    """The innermost part of a container that cannot be pickled by itself, and its path."""
-    path: list[str] = []
-    seen = {id(value)}
-    while True:
-        found = _first_failing(value)
-        # A circle whose every member fails leads back to where it began.
-        if found is None or id(found[1]) in seen:
-            return path, value, failure
-        key, value, failure = found
-        seen.add(id(value))
-        path.append(segment(key))
-
-
-def _first_failing(value: object) -> tuple[object, object, Exception] | None:
-    items: Iterable[tuple[object, object]] = ()
-    if isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, list | tuple):
-        items = enumerate(value)
-    for key, item in items:
-        try:
-            pickle.dumps(item, protocol=PROTOCOL)
-        except Exception as exc:
-            return key, item, exc
-    return None

@@ -7,13 +7,44 @@ from __future__ import annotations
 
 import base64
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
+from typing import TypeAlias
 from uuid import UUID
 
 TYPE = "__type__"
 VALUE = "__value__"
+
+Writer: TypeAlias = tuple[str | None, Callable[..., object]]
+"""A tag, and what makes the plain form of a value; without a tag the form stands by itself."""
+
+# By nature one table per process, as kombu's own: what a type's form is cannot depend on who asks.
+_writers: Mapping[type, Writer] = {}
+_readers: Mapping[str, Callable[..., object]] = {}
+
+
+def share_types(writers: Mapping[type, Writer], readers: Mapping[str, Callable[..., object]]) -> None:
+    """Store and read values of a program's own types as these tables say, in place of earlier ones.
+
+    They are kombu's (`kombu.utils.json.register_type` fills them), and looked at anew for each value,
+    so that a type may be registered later. They go before the forms known here, in their order.
+
+    Args:
+        writers: type -> its tag or None, and what makes a plain form of a value of it. Subclasses follow.
+        readers: tag -> what makes a value of a plain form.
+    """
+    global _writers, _readers
+    _writers, _readers = writers, readers
+
+
+def writer_of(value: object) -> Writer | None:
+    """How a program's own tables store `value`; None if they do not name its type."""
+    # A copy, made in one step: a type may be registered meanwhile.
+    for kind, writer in tuple(_writers.items()):
+        if isinstance(value, kind):
+            return writer
+    return None
 
 
 def tag(value: object) -> object:
@@ -21,11 +52,14 @@ def tag(value: object) -> object:
 
     Raises:
         TypeError: there is none.
-        Exception: whatever the value's own `__json__` method raises.
+        Exception: whatever the value's own `__json__` method or its type's writer raises.
     """
     reducer = getattr(value, "__json__", None)
     if reducer is not None:
         return reducer()
+    if _writers and not _is_lazy_text(value) and (writer := writer_of(value)) is not None:
+        name, form = writer
+        return form(value) if name is None else {TYPE: name, VALUE: form(value)}
     if isinstance(value, datetime):  # before date, of which it is a subclass
         return {TYPE: "datetime", VALUE: value.isoformat()}
     if isinstance(value, date):
@@ -84,10 +118,31 @@ def untag(form: dict[str, object]) -> object:
     if len(form) != 2 or TYPE not in form or VALUE not in form:
         return form
     name = form[TYPE]
-    decoder = _UNTAG.get(name) if isinstance(name, str) else None
+    if not isinstance(name, str):
+        return form
+    decoder = _readers.get(name) or _UNTAG.get(name)
     if decoder is None:
         return form
     try:
         return decoder(form[VALUE])
     except Exception:
         return form
+
+
+def untag_all(value: object, seen: dict[int, object] | None = None) -> object:
+    """`value`, read by a serializer that leaves tags as they are, with every tagged dict resolved.
+
+    `seen` lets what occurs twice be looked at once: YAML can name a part again, and again in that.
+    """
+    if not isinstance(value, list | dict):
+        return value
+    if seen is not None and id(value) in seen:
+        return seen[id(value)]
+    raised: object
+    if isinstance(value, list):
+        raised = [untag_all(item, seen) for item in value]
+    else:
+        raised = untag({key: untag_all(item, seen) for key, item in value.items()})
+    if seen is not None:
+        seen[id(value)] = raised
+    return raised

@@ -1,0 +1,1 @@
+"""Thin layers between settled and other libraries: they translate, and decide nothing."""
