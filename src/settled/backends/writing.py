@@ -12,7 +12,7 @@ from traceback import format_tb
 from types import NoneType, TracebackType
 from typing import NamedTuple, cast
 
-from settled import failure, states
+from settled import codec, failure, states
 from settled.backends import spool
 from settled.backends.outbox import OUTBOX_BYTES, Outbox
 from settled.backends.protocols import Result, field, in_seconds, setting, text_field
@@ -207,14 +207,17 @@ class Writer(Reader):
         if self.extended:
             args, kwargs = field(request, "args"), field(request, "kwargs")
             meta.update(name=name, args=args, kwargs=kwargs, worker=worker, retries=attempt, queue=queue)
+            meta.update(_stamps_of(request, meta))
         meta.update({key: value for key, value in known.items() if value is not None})
+        part, claim = self._part_of(request, group, meta) if ready else (None, None)
         return Settle(
             task_id,
             status,
             self._encode_meta(meta),
             attempt,
             expires or None,
-            *(self._part_of(request, group, meta) if ready else (None, None)),
+            part,
+            claim,
             name,
             worker,
             queue,
@@ -227,6 +230,7 @@ class Writer(Reader):
         if group is None or not field(request, "chord") or not self.capabilities.chords:
             return None, None
         place = field(request, "group_index")
+        meta["result"] = codec.fragment(meta["result"], self.serializer)
         value = self.part_value(str(meta["task_id"]), str(meta["status"]), meta["result"])
         return Part(group, place if isinstance(place, int) else None, value), self.new_claim()
 
@@ -239,7 +243,8 @@ class Writer(Reader):
             return self.encode(meta)
         except EncodeError:
             # Notes beside the result must not cost it: what cannot be stored of them is shown as text.
-            notes = {name: meta[name] for name in ("args", "kwargs") if name in meta}
+            stamped = cast("Iterable[str]", meta.get("stamped_headers") or ())
+            notes = {name: meta[name] for name in ("args", "kwargs", *stamped) if name in meta}
             shown = {
                 name: failure.describe(note) for name, note in notes.items() if not self._can_encode(note)
             }
@@ -277,7 +282,9 @@ class Writer(Reader):
         return result
 
     def prepare_exception(self, exc: BaseException) -> dict[str, object]:
-        """The whole exception as plain data; see `failure.to_wire`. The same for every serializer."""
+        """The whole exception as plain data; see `failure.to_wire`. The same for every serializer of ours."""
+        if self.serializer in codec.serializers.REGISTERED:
+            return failure.to_wire(exc, storable=self._can_encode)  # a program's own may store less
         return failure.to_wire(exc)
 
     def prepare_expires(self, value: object, type: type | None = None) -> object:
@@ -306,6 +313,15 @@ def _traceback_text(result: object, traceback: object) -> str | None:
     if result.__traceback__ is None and traceback is not None:
         result.__traceback__ = traceback
     return failure.text_of(result) if result.__traceback__ else None
+
+
+def _stamps_of(request: object, taken: Mapping[str, object]) -> Meta:
+    """The stamps of a request as the record names them; one with the name of a field is left out."""
+    stamps, names = field(request, "stamps"), field(request, "stamped_headers")
+    if not isinstance(stamps, Mapping) or not isinstance(names, list | tuple):
+        return {}
+    held = {name: stamps[name] for name in names if name in stamps and name not in taken}
+    return {"stamped_headers": list(held), **held} if held else {}
 
 
 def _now() -> str:

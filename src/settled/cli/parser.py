@@ -48,6 +48,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             ("show", "show one task: its value or traceback, times, worker, relations", _show),
             ("wait", "wait until tasks are ready, whoever runs them", _wait),
             ("cleanup", "delete what has expired", _cleanup),
+            ("copy", "copy what Celery's own backends have stored into a store of settled's", _copy),
             ("doctor", "say how the store is, and make what was kept while it was away", _doctor),
         )
     }
@@ -122,6 +123,40 @@ def _cleanup(parser: Parser) -> Parser:
     return _runs(parser, "settled.cli.cleaning")
 
 
+def _copy(parser: Parser) -> Parser:
+    parser.description = (
+        "Copy what Celery's own backends have stored: results, and saved groups. SOURCE is only read. What the "
+        "target has stays where it is as far, or further, so that the command can be run again. Exit status: 0 all is "
+        "copied, 1 some records could not be, 2 wrong usage or set-up, 130 interrupted."
+    )
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="what result_backend was: redis://..., file:///folder, db+sqlite:///results.db; for the tables of "
+        "django-celery-results django+sqlite:///db.sqlite3, django+postgresql://...",
+    )
+    parser.add_argument("target", metavar="TARGET", help="the store: sqlite:///results.db, redis://..., ...")
+    parser.add_argument(
+        "--accept", metavar="NAME", help="read this serializer too: pickle, from trusted writers"
+    )
+    parser.add_argument("--prefix", metavar="TEXT", help="Celery's global_keyprefix (redis, file)")
+    parser.add_argument(
+        "--serializer", metavar="NAME", help="Celery's result_serializer (db+...; default json)"
+    )
+    parser.add_argument("--task-table", metavar="NAME", help="of Celery's database_table_names (db+...)")
+    parser.add_argument("--group-table", metavar="NAME", help="of Celery's database_table_names (db+...)")
+    parser.add_argument(
+        "--expires",
+        type=_age,
+        metavar="AGE",
+        help="keep records that have no expiry of their own for so long after they were done: 12h, 30d (default: "
+        "for ever)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="write nothing; say what would be copied")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    return _runs(parser, "settled.cli.copying")
+
+
 def _doctor(parser: Parser) -> Parser:
     parser.description = (
         "Say whether the store can be reached, and which writes wait for it in spools. Exit status: 0 there is "
@@ -172,11 +207,24 @@ def _seconds(typed: str) -> float:
     return number
 
 
+def _length(typed: str) -> float | None:
+    """Seconds, from a number and its unit."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd])", typed)
+    return float(found[1]) * UNITS[found[2]] if found else None
+
+
+def _age(typed: str) -> float:
+    length = _length(typed)
+    if not length:
+        raise argparse.ArgumentTypeError(f"expected 90s, 10m, 2h or 3d, not {typed!r}")
+    return length
+
+
 def _ago(typed: str) -> float:
     """Seconds before now."""
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smhd])", typed)
-    if found:
-        return float(found[1]) * UNITS[found[2]]
+    length = _length(typed)
+    if length is not None:
+        return length
     try:
         return time.time() - datetime.fromisoformat(typed).timestamp()
     except ValueError:

@@ -81,6 +81,11 @@ def encode(data: object, serializer: str) -> bytes:
     return payload
 
 
+def fragment(value: object, serializer: str) -> object:
+    """`value` ready to be put into several payloads of `serializer`: what is costly is done once."""
+    return json.fragment(value) if serializer == "json" else value
+
+
 def decode(payload: bytes | str | memoryview, accept: frozenset[str], default: str = "json") -> object:
     """The value in `payload`, decompressed if it says so.
 

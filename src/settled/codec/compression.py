@@ -103,7 +103,8 @@ def _expand(content_type: str, body: bytes, limit: int) -> tuple[bytes, bool]:
         stream = zlib.decompressobj()
         return stream.decompress(body, limit + 1), stream.eof and not stream.unused_data
     if content_type == "application/x-brotli":
-        return _expand_brotli(body, limit)
+        brotli = _library(content_type).Decompressor()
+        return brotli.process(body, output_buffer_limit=limit + 1), brotli.is_finished()
     unpacker: bz2.BZ2Decompressor | lzma.LZMADecompressor
     if content_type == "application/x-bz2":
         unpacker = bz2.BZ2Decompressor()
@@ -112,16 +113,6 @@ def _expand(content_type: str, body: bytes, limit: int) -> tuple[bytes, bool]:
     else:
         unpacker = _library(content_type).ZstdDecompressor()
     return unpacker.decompress(body, limit + 1), unpacker.eof and not unpacker.unused_data
-
-
-def _expand_brotli(body: bytes, limit: int) -> tuple[bytes, bool]:
-    unpacker = _library("application/x-brotli").Decompressor()
-    content = [unpacker.process(body, output_buffer_limit=limit + 1)]
-    size = len(content[0])
-    while size <= limit and not unpacker.can_accept_more_data():
-        content.append(unpacker.process(b"", output_buffer_limit=limit + 1 - size))
-        size += len(content[-1])
-    return b"".join(content), unpacker.is_finished()
 
 
 @cache

@@ -16,7 +16,7 @@ from settled.codec.tags import tag, untag
 from settled.errors import DecodeError
 
 _INFINITY: Final = float("inf")
-_ATOMS: Final = frozenset({str, int, bool, type(None)})
+_ATOMS: Final = frozenset({str, int, bool, type(None), msgspec.Raw})
 _CONTAINERS: Final = frozenset({dict, list, tuple})
 _TAG_MARK: Final = b"__type__"
 _TAG_TEXT: Final = "__type__"
@@ -75,6 +75,14 @@ def dumps(data: object) -> bytes:
         return _exact_encode(data).encode("ascii")
     except Exception as exc:
         raise Lowering("json").error_for(data, exc) from exc
+
+
+def fragment(value: object) -> object:
+    """`value` as JSON that is put into several payloads without being written again; itself if it is not plain."""
+    try:
+        return msgspec.Raw(_fast_encode(value)) if is_plain(value) else value
+    except (RecursionError, ValueError, OverflowError):
+        return value
 
 
 def loads(payload: bytes) -> object:

@@ -116,7 +116,7 @@ def _decoder(name: str, decode: Callable[[bytes], object]) -> Callable[[bytes], 
             return decode(payload)
         except KeyboardInterrupt:
             raise
-        except Exception as exc:  # as pickle may, it may raise SystemExit
+        except BaseException as exc:  # as pickle may, it may raise SystemExit
             raise DecodeError(f"damaged {name} payload of {len(payload):,} bytes: {exc!r:.500}") from exc
 
     return loads

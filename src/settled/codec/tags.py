@@ -13,6 +13,8 @@ from decimal import Decimal
 from typing import TypeAlias
 from uuid import UUID
 
+import msgspec
+
 TYPE = "__type__"
 VALUE = "__value__"
 
@@ -72,8 +74,14 @@ def tag(value: object) -> object:
         return {TYPE: "uuid", VALUE: {"hex": value.hex}}
     if isinstance(value, bytes):
         return _tag_bytes(value)
+    return _seldom_form(value)
+
+
+def _seldom_form(value: object) -> object:
     if _is_lazy_text(value):
         return str(value)
+    if isinstance(value, msgspec.Raw):  # a fragment, in a record that is not plain for other reasons
+        return msgspec.json.decode(value)
     raise TypeError(f"no form for {type(value).__name__}")
 
 
