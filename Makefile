@@ -10,13 +10,16 @@ PURE := src/settled/states.py,src/settled/record.py,src/settled/failure/*,src/se
 
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help demo servers test coverage soak bench bench-once check format docs clean
+.PHONY: help demo celery-demo servers test coverage soak bench bench-once check format docs clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(RUN) ## Survey the standard library; BACKEND=URL chooses another store
 	@$(BIN)/python examples/demo.py $(if $(BACKEND),--backend $(BACKEND))
+
+celery-demo: $(RUN) ## A Celery app on settled, broker and worker included; BACKEND=settled+URL chooses another store
+	@$(BIN)/python examples/celery_app/run.py $(if $(BACKEND),--backend '$(BACKEND)')
 
 servers: $(DEV) ## Install the Redis and Valkey servers that tests and benchmarks run, where they are missing
 	@$(BIN)/python -m tests.servers
@@ -60,7 +63,7 @@ clean: ## Remove the environment and everything built
 
 $(RUN): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[cli,redis]'
+	$(BIN)/python -m pip install --quiet --editable '.[cli,redis,celery]'
 	@touch $@
 
 $(DEV): pyproject.toml

@@ -65,13 +65,19 @@ class Body(Protocol):
 
     @property
     def task_ids(self) -> Sequence[str]:
-        """The tasks it is made of, as far as they are known: a record of any shows that it was sent."""
+        """The tasks it is made of, as far as they are known."""
+        ...
+
+    def was_sent(self, metas: Mapping[str, Meta]) -> bool:
+        """Whether it was sent, all of it, as the records of its tasks show."""
+        ...
 
     def send(self, results: Sequence[object]) -> None:
         """Send it with its header's results. ChordError if it cannot ever be sent; others are tried again."""
 
     def fail(self, error: ChordError) -> bool:
         """Settle it as failed; False if that is not in the store yet."""
+        ...
 
 
 class Outcome:
@@ -156,10 +162,13 @@ def dispatch(backend: BaseBackend, group_id: str, claim: Claim) -> bool:
         return False
 
 
-def _has_begun(backend: BaseBackend, task_ids: Sequence[str]) -> bool:
-    """Whether any of these is known of: a body that was sent before."""
-    metas = backend.read_many(tuple(dict.fromkeys(task_ids)))
-    return any(meta["status"] != PENDING for meta in metas.values())
+def _was_sent(backend: BaseBackend, body: Body) -> bool:
+    """Whether the body was sent before."""
+    return body.was_sent(backend.read_many(tuple(dict.fromkeys(body.task_ids))))
+
+
+def _has_begun(backend: BaseBackend, task_id: str) -> bool:
+    return any(meta["status"] != PENDING for meta in backend.read_many((task_id,)).values())
 
 
 def _deliver(backend: BaseBackend, state: ChordState, claim: Claim | None) -> bool:
@@ -167,14 +176,14 @@ def _deliver(backend: BaseBackend, state: ChordState, claim: Claim | None) -> bo
     try:
         body = body_of(backend, chord)
     except ContentRefused:
-        if _has_begun(backend, (chord.body_id,)):
+        if _has_begun(backend, chord.body_id):
             return True
         raise  # another process may accept it
     except (DecodeError, ConfigurationError) as exc:
         error = ChordError(f"the body of chord {chord.group_id!r} cannot be read: {exc}")
         error.__cause__ = exc
         return not backend.mark_as_failure(chord.body_id, error).kept
-    if _has_begun(backend, body.task_ids):
+    if _was_sent(backend, body):
         return True
     try:
         results = header_results(backend, state)
@@ -206,6 +215,9 @@ class _Signature:
         self._backend = backend
         self._signature = signature
         self.task_ids = (chord.body_id,)
+
+    def was_sent(self, metas: Mapping[str, Meta]) -> bool:
+        return any(meta["status"] != PENDING for meta in metas.values())
 
     def send(self, results: Sequence[object]) -> None:
         bound = cast("Sendable", self._backend.app.signature(self._signature))  # type: ignore[attr-defined]
@@ -331,9 +343,9 @@ def _may_send(backend: BaseBackend, group_id: str) -> bool:
         return False
     try:
         body = body_of(backend, state.chord)
-        return bool(accepts(backend.decode(state.chord.body))) or _has_begun(backend, body.task_ids)
+        return bool(accepts(backend.decode(state.chord.body))) or _was_sent(backend, body)
     except ContentRefused:
-        return _has_begun(backend, (state.chord.body_id,))
+        return _has_begun(backend, state.chord.body_id)
     except (DecodeError, ConfigurationError):
         return True  # nobody can send it: it is to fail
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import threading
 from collections.abc import Collection, Iterable
 from typing import Protocol
@@ -15,6 +16,23 @@ class Listening(Protocol):
     def watch(self, task_ids: Iterable[str]) -> None: ...
     def unwatch(self, task_ids: Iterable[str]) -> None: ...
     def close(self) -> None: ...
+
+
+class Readable:
+    """Waits for some descriptors to be readable: by `poll`, or by `select` where eventlet has removed `poll`."""
+
+    def __init__(self, filenos: Iterable[int]) -> None:
+        self._filenos = list(filenos)
+        self._poll = select.poll() if hasattr(select, "poll") else None
+        if self._poll is not None:
+            for fileno in self._filenos:
+                self._poll.register(fileno, select.POLLIN)
+
+    def wait(self, timeout: float) -> set[int]:
+        """Those that can be read, after at most `timeout` seconds."""
+        if self._poll is None:
+            return set(select.select(self._filenos, (), (), timeout)[0])
+        return {fileno for fileno, _ in self._poll.poll(timeout * 1000)}
 
 
 class Polling:

@@ -70,21 +70,24 @@ def die_once(mark):
 
 
 def _obey(folder, what, moment, about):
-    if about is None:
-        return
-    path = Path(folder) / f"{moment}:{what}:{about}"
-    try:
-        order = path.read_text()
-        path.unlink()
-    except FileNotFoundError:
-        return
+    for each in about if isinstance(about, tuple) else (about,):
+        path = Path(folder) / f"{moment}:{what}:{each}"
+        try:
+            order = path.read_text()
+            path.unlink()
+        except FileNotFoundError:
+            continue
+        _carry_out(order)
+
+
+def _carry_out(order):
     if order == WORKER:
         os.killpg(os.getpgid(0), signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGSTOP if order == PAUSE else signal.SIGKILL)
 
 
 class Step(NamedTuple):
-    """A call: a method of a class, and the id of the task (or of the body) that it is about, None if it is not."""
+    """A call: a method of a class, and the id (or ids) of the task, body or group that it is about, or None."""
 
     owner: type
     name: str
@@ -121,25 +124,38 @@ def _asking():
     yield Step(Link, "send", lambda *_: _asked[0] if _asked else None)
 
 
+def _claiming():
+    """Extending the claim on a chord's body, just before it is sent; or taking it."""
+    from settled.backends.redis import RedisBackend
+    from settled.backends.sqlite import SQLiteBackend
+
+    for engine in (RedisBackend, SQLiteBackend):
+        yield Step(engine, "do_claim_chord", lambda _, group_id, __: group_id)
+
+
 def _sending():
     """Sending a chord's body."""
     from settled.integrations.celery.bridge import CanvasBody
 
-    yield Step(CanvasBody, "send", lambda body, _: body.task_ids[0])
+    yield Step(CanvasBody, "send", lambda body, _: tuple(body.task_ids))
 
 
 def _failing():
     """Settling a chord's body as failed."""
     from settled.integrations.celery.bridge import CanvasBody
 
-    yield Step(CanvasBody, "fail", lambda body, _: body.task_ids[0])
+    yield Step(CanvasBody, "fail", lambda body, _: tuple(body.task_ids))
 
 
 def _storing():
     """Celery's own: storing a ready state."""
     from celery.backends.redis import RedisBackend
 
-    yield Step(RedisBackend, "store_result", lambda _, task_id, __, state, *___, **____: task_id if _is_ready(state) else None)
+    yield Step(
+        RedisBackend,
+        "store_result",
+        lambda _, task_id, __, state, *___, **____: task_id if _is_ready(state) else None,
+    )
 
 
 def _counting():
@@ -170,6 +186,7 @@ def _is_ready(state):
 STEPS = {
     "settle": _settling,
     "ask": _asking,
+    "claim": _claiming,
     "send": _sending,
     "fail": _failing,
     "store": _storing,

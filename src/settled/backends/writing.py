@@ -17,6 +17,7 @@ from settled.backends import spool
 from settled.backends.outbox import OUTBOX_BYTES, Outbox
 from settled.backends.protocols import Result, field, in_seconds, setting, text_field
 from settled.backends.reading import Reader
+from settled.codec.serializers import REGISTERED
 from settled.errors import ConfigurationError, EncodeError, StoreUnavailable, TaskRevokedError
 from settled.record import Claim, Meta, Part, Settle, Settled, checked_id
 
@@ -283,7 +284,7 @@ class Writer(Reader):
 
     def prepare_exception(self, exc: BaseException) -> dict[str, object]:
         """The whole exception as plain data; see `failure.to_wire`. The same for every serializer of ours."""
-        if self.serializer in codec.serializers.REGISTERED:
+        if self.serializer in REGISTERED:
             return failure.to_wire(exc, storable=self._can_encode)  # a program's own may store less
         return failure.to_wire(exc)
 

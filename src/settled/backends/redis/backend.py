@@ -11,7 +11,7 @@ from settled.backends.base import BaseBackend
 from settled.backends.engine import Listener
 from settled.backends.keyvalue import head_of
 from settled.backends.outbox import KEEPING_OPTIONS
-from settled.backends.protocols import Application, setting
+from settled.backends.protocols import Application, in_seconds, setting
 from settled.backends.redis import faults, listing
 from settled.backends.redis.chords import Chords, part_args
 from settled.backends.redis.client import Client
@@ -19,6 +19,7 @@ from settled.backends.redis.keys import Keys
 from settled.backends.redis.link import Link
 from settled.backends.redis.listener import RedisListener
 from settled.backends.redis.listing import Index
+from settled.backends.redis.parts import Kept, Parts, life_of
 from settled.backends.redis.places import OPTIONS, place_of
 from settled.backends.redis.records import NO_STRING, Head, lifetime, milliseconds, seen
 from settled.backends.redis.scripts import script
@@ -33,10 +34,12 @@ MAX_VALUE = 512 * 1024 * 1024
 NOTHING_SEEN = ("", "", "0")
 
 
-def _in_order(conf: object) -> bool:
-    """Whether Celery keeps a chord's parts in header order: it can be told not to, and then sends them in any."""
+def _kept(conf: object, expires: float | None) -> Kept:
+    """How Celery's workers keep parts, by its settings: it can be told to keep no places."""
     options = setting(conf, "result_backend_transport_options", {})
-    return not isinstance(options, Mapping) or bool(options.get("result_chord_ordered", True))
+    listed = isinstance(options, Mapping) and not options.get("result_chord_ordered", True)
+    life = in_seconds(setting(conf, "result_chord_expires"), "result_chord_expires")
+    return Kept(listed, life_of(expires if life is None else life))
 
 
 class RedisBackend(BaseBackend):
@@ -93,7 +96,8 @@ class RedisBackend(BaseBackend):
         self._client = self._open_client()
         # The workers of an app with a message queue may be Celery's own, who count by Celery's keys.
         self._shares_chords = hasattr(app, "amqp")
-        self._shares_parts = self._shares_chords and _in_order(app.conf)
+        self._kept = _kept(app.conf, self.expires)
+        self._parts = Parts(self._client, self._keys, self, self._kept)
         self._chords = self._open_chords()
         self._index = Index(self._client, self._keys, self.call) if self.options.get("index") else None
         self.stamps_writes = self._index is None
@@ -115,7 +119,7 @@ class RedisBackend(BaseBackend):
             self._heads,
             apart=False,
             shared=self._shares_chords,
-            sent=self._shares_parts,
+            parts=self._parts,
         )
 
     def _new_listener(self) -> RedisListener:
@@ -144,8 +148,11 @@ class RedisBackend(BaseBackend):
             return Settled(True, write.state)
         if type(answer) is bytes:
             return Settled(False, answer.decode())
-        landed, state, claimed = cast("tuple[int, bytes, int]", answer)
-        return Settled(landed == 1, state.decode(), claimed == 1)
+        landed, state, claimed, *unkept = cast("list[int | bytes]", answer)
+        if unkept and write.part is not None:
+            part = write.part
+            claimed = self._parts.keep(part.group_id, write.task_id, part.place, write.claim) or claimed
+        return Settled(landed == 1, cast("bytes", state).decode(), claimed == 1)
 
     def _settle_once(self, write: Settle, told: tuple[str, str, str]) -> object:
         given = (write.payload, write.state, str(write.attempt), lifetime(write.expires), *told)
@@ -156,7 +163,7 @@ class RedisBackend(BaseBackend):
         key = self._keys.task(write.task_id)
         if write.part is None and self._index is None:
             return self._client.run(script("settle"), (key,), given)
-        keys, more = part_args(self._keys, write)
+        keys, more = part_args(self._keys, write, self._kept)
         if self._index is None:
             return self._client.run(script("settle_part"), (key, *keys), given + more)
         given += more + self._index.args(write)
@@ -234,13 +241,22 @@ class RedisBackend(BaseBackend):
     # -- chords ------------------------------------------------------------------------------
 
     def part_value(self, task_id: str, status: str, result: object) -> bytes | None:
-        return self.encode([1, task_id, status, result]) if self._shares_parts else None
+        return self.encode([1, task_id, status, result]) if self._shares_chords else None
 
     def do_open_chord(self, chord: Chord, claim: Claim | None) -> bool:
         return self._chords.open(chord, claim)
 
     def do_grow_chord(self, group_id: str, members: Sequence[str]) -> int | None:
         return self._chords.grow(group_id, members)
+
+    def do_adopt_chord(self, chord: Chord) -> None:
+        self._parts.adopt(chord)
+
+    def do_size_chord(self, group_id: str, size: int) -> None:
+        self._parts.size(group_id, size)
+
+    def do_read_parts(self, group_id: str) -> Mapping[str, Meta]:
+        return self._parts.metas(group_id)
 
     def do_read_chord(self, group_id: str) -> ChordState | None:
         return self._chords.read(group_id)

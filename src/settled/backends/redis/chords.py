@@ -6,11 +6,12 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import cast
+from typing import NamedTuple, cast
 
 from settled import chords
 from settled.backends.redis.client import Client
 from settled.backends.redis.keys import ChordKeys, Keys
+from settled.backends.redis.parts import DROPPED, EXPIRED, Kept, Parts, awaited, state_of
 from settled.backends.redis.records import Head, milliseconds
 from settled.backends.redis.scripts import script
 from settled.errors import CorruptRecord, StoreError, StoreUnavailable
@@ -36,6 +37,9 @@ MAX_SIZE = 10_000_000
 RECOUNTS = 10
 """Chords that one look at what is due recounts at most."""
 
+FOREIGN = -1
+"""What `count` returns where only a client can count these members."""
+
 _STATES = {"S": SUCCESS, "F": FAILURE, "R": REVOKED, "E": "EXPIRED", "-": None}
 
 Heads = Callable[[Sequence[str]], Mapping[str, Head]]
@@ -48,19 +52,20 @@ class Chords:
     Args:
         heads: reads records for the scripts.
         apart: records are not where their chord is (in a cluster): they are always read first.
-        shared: Celery's workers count parts of these chords too, so their keys are kept as well.
-        sent: they send the bodies, too.
+        shared: Celery's workers count parts of these chords too, and send their bodies, so their keys are kept
+            as well.
+        parts: those of foreign chords; None where Celery opens none.
     """
 
     def __init__(
-        self, client: Client, keys: Keys, heads: Heads, *, apart: bool, shared: bool, sent: bool
+        self, client: Client, keys: Keys, heads: Heads, *, apart: bool, shared: bool, parts: Parts | None
     ) -> None:
         self._client = client
         self._keys = keys
         self._heads = heads
         self._apart = apart
         self._shared = shared
-        self._sent = sent
+        self._parts = parts
 
     def open(self, chord: Chord, claim: Claim | None) -> bool:
         keys = self._keys.chord(chord.group_id)
@@ -97,48 +102,41 @@ class Chords:
 
     def _told(self, policy: FailurePolicy) -> str:
         """What Celery's workers do for a chord. For a failed part they would fail a body that wants outcomes."""
-        return str(int(self._shared) + int(self._sent and policy is not FailurePolicy.OUTCOMES))
+        return str(int(self._shared) + int(self._shared and policy is not FailurePolicy.OUTCOMES))
 
     def grow(self, group_id: str, members: Sequence[str]) -> int | None:
         given: list[bytes | str] = [group_id, self._keys.task_prefix, *dict.fromkeys(members)]
-        size = cast("int", self._client.run(script("grow"), self._keys.chord(group_id), given))
+        size = cast("int | list[int]", self._client.run(script("grow"), self._keys.chord(group_id), given))
+        if isinstance(size, list):
+            return size[0]
         if size < 0:
             return None
         self.count(group_id, members, None)
         return size
 
     def read(self, group_id: str) -> ChordState | None:
-        found = self._read(group_id)
-        if found is None:
+        held = self._read(group_id)
+        if held is None:
             return None
-        done, body, body_id, policy, members, size = found
-        placed = [(place, task_id, letter) for task_id, letter, places in members for place in places]
-        if not done and len(placed) < size:
-            lost = set(range(size)).difference(place for place, _, _ in placed)
+        if held.foreign:
+            return self._parts.state(held.chord, held.counted, held.size, held.done) if self._parts else None
+        placed = [(place, task_id, letter) for task_id, letter, places in held.members for place in places]
+        named = held.size - held.unnamed
+        if not held.done and len(placed) < named:
+            lost = set(range(named)).difference(place for place, _, _ in placed)
             placed += [(place, f"member {place} of {group_id}, evicted", "E") for place in lost]
         placed.sort()
-        chord = Chord(
-            group_id,
-            tuple(task_id for _, task_id, _ in placed),
-            body,
-            body_id,
-            policy,
-        )
-        return ChordState(chord, tuple(_STATES[letter] for _, _, letter in placed), done)
+        to_come = [] if held.done else awaited(group_id, named, held.unnamed)
+        members = [*((task_id, _STATES[letter]) for _, task_id, letter in placed), *to_come]
+        return state_of(held.chord, members, held.done)
 
-    def _read(
-        self, group_id: str
-    ) -> tuple[bool, bytes, str, FailurePolicy, list[tuple[str, str, list[int]]], int] | None:
+    def _read(self, group_id: str) -> Held | None:
         given = (group_id, self._keys.task_prefix)
         answer = self._client.run(script("read_chord"), self._keys.chord(group_id), given)
         if not answer:
             return None
-        done, body, body_id, policy, flat, size = cast(
-            "tuple[int, bytes, bytes, bytes, list[bytes], bytes]", answer
-        )
         try:
-            kept = FailurePolicy(policy.decode())
-            return bool(done), body, body_id.decode(), kept, list(_members(flat)), _size(size)
+            return _held(group_id, cast("list[object]", answer))
         except (ValueError, LookupError, AttributeError) as exc:
             raise CorruptRecord(f"the barrier of chord {group_id!r} is damaged: forget it ({exc!r})") from exc
 
@@ -150,8 +148,8 @@ class Chords:
         `sweeping` counts those as EXPIRED, too, whose records were seen unready and have expired since.
         """
         if task_ids is None:
-            found = self._read(group_id)
-            task_ids = [task_id for task_id, letter, _ in found[4] if letter != "S"] if found else ()
+            held = self._read(group_id)
+            task_ids = [task_id for task_id, letter, _ in held.members if letter != "S"] if held else ()
         ids = iter(dict.fromkeys(task_ids))
         batch = list(islice(ids, BATCH))
         while True:
@@ -169,12 +167,14 @@ class Chords:
         given: list[bytes | str] = [group_id, *_claim(claim), self._keys.task_prefix, str(int(sweeping))]
         for task_id in task_ids:
             given += (task_id, "", "")
-        claimed, unread = self._counted(group_id, keys, given)
+        answer = self._counted(group_id, keys, given)
+        if answer[0] == FOREIGN and self._parts is not None:
+            held = [self._parts.keep(group_id, task_id, None, claim) for task_id in task_ids]
+            return any(held)
+        claimed, unread = self._answer(answer[:2])
         return self._count_as(group_id, self._heads(unread), unread, claim, sweeping) if unread else claimed
 
-    def _counted(
-        self, group_id: str, keys: Sequence[bytes], given: Sequence[bytes | str]
-    ) -> tuple[bool, list[str]]:
+    def _counted(self, group_id: str, keys: Sequence[bytes], given: Sequence[bytes | str]) -> list[object]:
         answer = cast("list[object]", self._client.run(script("count"), keys, given))
         for task_id in cast("list[bytes]", answer[2]):
             log.warning(
@@ -182,7 +182,12 @@ class Chords:
                 "settled anew",
                 *(task_id.decode(), group_id),
             )
-        return self._answer(answer[:2])
+        match answer[3:]:
+            case [b"lost"]:
+                log.error(EXPIRED, group_id)
+            case [b"dropped"]:
+                log.warning(DROPPED, group_id)
+        return answer
 
     def _count_as(
         self,
@@ -197,7 +202,7 @@ class Chords:
         for task_id in task_ids:
             head = heads.get(task_id)
             given += (task_id, head.state, str(head.left)) if head else (task_id, "", "-1")
-        return self._counted(group_id, self._keys.chord(group_id), given)[0]
+        return self._counted(group_id, self._keys.chord(group_id), given)[0] == 1
 
     def settled(self, group_id: str, task_id: str, state: str, claim: Claim | None) -> bool:
         """Count one member whose record was just written elsewhere."""
@@ -268,13 +273,14 @@ class Chords:
         return claimed == 1, [task_id.decode() for task_id in unread]
 
 
-def part_args(keys: Keys, write: Settle) -> tuple[tuple[bytes, ...], tuple[bytes | str, ...]]:
+def part_args(keys: Keys, write: Settle, kept: Kept) -> tuple[tuple[bytes, ...], tuple[bytes | str, ...]]:
     """What `settle_part` is given beyond `settle`: the chord's keys, and arguments; none where it is no part."""
     part = write.part
     if part is None:
-        return (), ("", b"", "", "0", keys.task_prefix, write.task_id)
-    more = (part.group_id, part.value or b"", *_claim(write.claim), keys.task_prefix, write.task_id)
-    return keys.chord(part.group_id), more
+        return (), ("", b"", "", "0", keys.task_prefix, write.task_id, "", *kept.args)
+    place = "" if part.place is None else str(part.place)
+    more = (part.value or b"", *_claim(write.claim), keys.task_prefix, write.task_id, place, *kept.args)
+    return keys.chord(part.group_id), (part.group_id, *more)
 
 
 def _member(places: Sequence[int]) -> str:
@@ -284,6 +290,32 @@ def _member(places: Sequence[int]) -> str:
 
 def _claim(claim: Claim | None) -> tuple[str, str]:
     return ("", "0") if claim is None else (claim.token, milliseconds(claim.lease))
+
+
+class Held(NamedTuple):
+    """A barrier as the store has it. Of a foreign one `counted` has what Celery names, and `members` nothing."""
+
+    chord: Chord
+    done: bool
+    size: int
+    members: list[tuple[str, str, list[int]]]
+    unnamed: int
+    counted: list[bytes]
+    foreign: bool
+
+
+def _held(group_id: str, answer: Sequence[object]) -> Held:
+    """From what `read_chord` returns; ValueError, LookupError or AttributeError where that is damaged."""
+    done, body, body_id, policy, flat, size, *unnamed = cast(
+        "tuple[int, bytes, bytes, bytes, list[bytes], bytes, int]", answer
+    )
+    chord = Chord(group_id, (), body, body_id.decode(), FailurePolicy(policy.decode()))
+    if not unnamed:
+        known = int(size) if int(size) < 0 else _size(size)
+        return Held(chord, bool(done), known, [], 0, flat, True)
+    if not 0 <= unnamed[0] <= _size(size):
+        raise ValueError(f"{unnamed[0]} of its {int(size)} members have no name")
+    return Held(chord, bool(done), _size(size), list(_members(flat)), unnamed[0], [], False)
 
 
 def _members(flat: Sequence[bytes]) -> Iterator[tuple[str, str, list[int]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, cast
 
 from msgspec.structs import replace
@@ -20,7 +20,7 @@ from settled.backends.redis.places import PORT, settings_of
 from settled.backends.redis.records import Head
 from settled.backends.redis.scripts import script
 from settled.errors import ConfigurationError, StoreUnavailable
-from settled.record import Capabilities, Query, Row, Settle, Settled
+from settled.record import Capabilities, Chord, Meta, Query, Row, Settle, Settled
 from settled.states import READY_STATES
 
 _STATE = re.compile(rb'\{"status": ?"([^"\\]+)"')
@@ -55,7 +55,16 @@ class RedisClusterBackend(RedisBackend):
         return Keys(prefix, sharded=True)
 
     def _open_chords(self) -> Chords:
-        return Chords(self._client, self._keys, self._heads, apart=True, shared=False, sent=False)
+        return Chords(self._client, self._keys, self._heads, apart=True, shared=False, parts=None)
+
+    def do_adopt_chord(self, chord: Chord) -> None:
+        """Nothing: Celery has no result backend for clusters, and opens no chords here."""
+
+    def do_size_chord(self, group_id: str, size: int) -> None:
+        """Nothing, for the same reason."""
+
+    def do_read_parts(self, group_id: str) -> Mapping[str, Meta]:
+        return {}
 
     def part_value(self, task_id: str, status: str, result: object) -> bytes | None:
         return None  # Celery has no result backend for clusters, so none of its workers counts here

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 import threading
 import time
@@ -15,6 +14,7 @@ from settled.backends.redis import faults
 from settled.backends.redis.keys import Keys
 from settled.backends.redis.link import Command, Link, pack
 from settled.errors import SettledError, StoreUnavailable
+from settled.listening import Readable
 
 BATCH = 1000
 """Channels in one command."""
@@ -56,9 +56,7 @@ class RedisListener:
         self._waker, self._wakened = socket.socketpair()
         self._wakened.setblocking(False)
         self._waker.setblocking(False)
-        self._poll = select.poll()
-        for fileno in (*self._links, self._wakened.fileno()):
-            self._poll.register(fileno, select.POLLIN)
+        self._readable = Readable((*self._links, self._wakened.fileno()))
         self._closing = threading.Lock()
         self.open = True
 
@@ -139,7 +137,7 @@ class RedisListener:
         """Wait until something has come; whether `wake` was called."""
         pause = min([left, *(self._heartbeat(line) for line in self._links.values())])
         buffered = any(line.link.buffered for line in self._links.values())
-        ready = {fileno for fileno, _ in self._poll.poll(0 if buffered else max(1.0, pause * 1000))}
+        ready = self._readable.wait(0 if buffered else max(0.001, pause))
         for fileno, line in self._links.items():
             if fileno in ready or line.link.buffered:
                 self._receive(line, self._timeout)

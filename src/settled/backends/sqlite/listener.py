@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import threading
 import time
 from collections.abc import Collection, Iterable
@@ -12,6 +11,7 @@ from collections.abc import Collection, Iterable
 from settled.backends.sqlite import inotify, records
 from settled.backends.sqlite.store import Store
 from settled.errors import StoreUnavailable
+from settled.listening import Readable
 
 log = logging.getLogger("settled.sqlite")
 
@@ -80,7 +80,6 @@ class NotifiedListener(Reading):
         self._log = f"{store.path}-wal"
         self._inotify = inotify.Inotify()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._poll = select.poll()
         self._open = True
         self._closing = threading.Lock()
         self._next_look: float | None = FIRST_LOOK
@@ -90,8 +89,7 @@ class NotifiedListener(Reading):
         except BaseException:
             self.close()
             raise
-        self._poll.register(self._inotify.fileno(), select.POLLIN)
-        self._poll.register(self._wake, select.POLLIN)
+        self._readable = Readable((self._inotify.fileno(), self._wake))
 
     def _watch_log(self) -> None:
         """Watch the log as it is now. Any reading beforehand has opened, so made, it."""
@@ -117,13 +115,12 @@ class NotifiedListener(Reading):
         """
         pause = self._next_look
         if pause is None or pause >= SHORTEST_POLL:
-            events = self._poll.poll(_milliseconds(left if pause is None else min(left, pause)))
+            ready = self._readable.wait(max(SHORTEST_POLL, left if pause is None else min(left, pause)))
         else:
             time.sleep(min(left, pause))
-            events = self._poll.poll(0)
+            ready = self._readable.wait(0)
         if pause is not None:
             self._next_look = pause * 1.5 if pause < LAST_LOOK / 3 else None
-        ready = {fd for fd, _ in events}
         if self._inotify.fileno() in ready:
             if time.monotonic() - self._store.last_write < OWN_WRITE:
                 time.sleep(OWN_WRITE)
@@ -181,7 +178,3 @@ class PollingListener(Reading):
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-def _milliseconds(seconds: float) -> float:
-    return max(1.0, seconds * 1000)

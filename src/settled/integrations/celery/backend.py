@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import ClassVar, cast
 
@@ -14,8 +15,9 @@ from kombu.exceptions import EncodeError as KombusEncodeError
 from settled.app import engine_class
 from settled.backends.base import BaseBackend
 from settled.backends.protocols import field
-from settled.errors import StoreError, TimeoutError
+from settled.errors import EncodeError, StoreError, TimeoutError
 from settled.integrations.celery.bridge import MARK, Bridge
+from settled.integrations.celery.promises import attend
 from settled.integrations.celery.settings import engine_settings
 from settled.integrations.celery.shapes import Handle, Many, Pending, is_flat, shape_of
 from settled.integrations.celery.steps import Steps
@@ -104,7 +106,7 @@ class Backend(celerys.Backend):
         if request is not None and state in READY_STATES and field(request, "chord"):
             self._meet_chord(request)
         try:
-            settled = self.engine.store_result(task_id, result, state, traceback, request)
+            settled = self.engine.store_result(task_id, _as_raised(result), state, traceback, request)
         except StoreError as exc:
             raise BackendStoreError(str(exc), state=state, task_id=task_id) from exc
         if state == SUCCESS and settled.landed and settled.state != SUCCESS:
@@ -168,7 +170,9 @@ class Backend(celerys.Backend):
 
     def meta_from_decoded(self, meta: Answer) -> Answer:
         if meta["status"] in EXCEPTION_STATES and not isinstance(meta["result"], BaseException):
-            meta["result"] = self.engine.result_of(meta)
+            found = self.engine.result_of(meta)
+            # What the worker raises in its place, and stores a moment later.
+            meta["result"] = KombusEncodeError(str(found)) if isinstance(found, EncodeError) else found
         return meta
 
     def decode_result(self, payload: bytes | str) -> Answer:
@@ -241,7 +245,8 @@ class Backend(celerys.Backend):
     # -- waiting -----------------------------------------------------------------------------
 
     def add_pending_result(self, result: Pending, weak: bool = False) -> Pending:
-        """Nothing is subscribed before somebody waits."""
+        """Nothing is subscribed before somebody waits, or has a callback called; see `promises`."""
+        attend(result)
         return result
 
     def remove_pending_result(self, result: Pending) -> Pending:
@@ -362,6 +367,14 @@ class Backend(celerys.Backend):
 
     def __reduce__(self, args: object = (), kwargs: object = None) -> tuple[object, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return _arrived, (type(self), self.url)
+
+
+def _as_raised(result: object) -> object:
+    """The exception that the task has raised, where Celery puts one that can be pickled in its place."""
+    raised = sys.exc_info()[1]
+    if raised is None or not isinstance(result, BaseException) or result.__traceback__ is None:
+        return result
+    return raised if result.__traceback__ is raised.__traceback__ else result
 
 
 def _arrived(kind: type[Backend], url: str | None) -> Backend:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, cast
 from weakref import ref
 
 from billiard.process import current_process
 from celery import Celery
-from celery.canvas import maybe_signature
+from celery.canvas import _chord, group, maybe_signature
 from celery.exceptions import ChordError as CelerysChordError
 from kombu.exceptions import OperationalError
 
 from settled import chords
 from settled.errors import ChordError, ConfigurationError
-from settled.integrations.celery.shapes import Canvas, fold, ids_in, shape_of
-from settled.record import Chord
+from settled.integrations.celery.shapes import Canvas, Group, fold, ids_in, is_sent, shape_of, tasks_in
+from settled.record import Chord, Meta, is_ready
+from settled.states import PENDING
 
 if TYPE_CHECKING:
     from settled.integrations.celery.backend import Backend
@@ -84,6 +85,7 @@ class CanvasBody:
         self._backend = backend
         self._chord = chord
         self._shape = stored.get(MARK)
+        self._begun: Set[str] = frozenset()
         form = {name: value for name, value in stored.items() if name != MARK}
         try:
             self._signature = cast("Canvas", maybe_signature(form, app=backend.app))
@@ -105,16 +107,37 @@ class CanvasBody:
 
     @property
     def task_ids(self) -> Sequence[str]:
-        return (self._chord.body_id, *ids_in(self._signature))
+        return tuple(dict.fromkeys((self._chord.body_id, *ids_in(self._signature))))
+
+    def was_sent(self, metas: Mapping[str, Meta]) -> bool:
+        # Where the chord takes the place of a task, that one has run under the id of the body: only its end tells.
+        replaces = bool(self._signature.options.get("replaced_task_nesting"))
+        self._begun = {
+            task_id
+            for task_id, meta in metas.items()
+            if is_ready(meta) or (meta["status"] != PENDING and not replaces)
+        }
+        return is_sent(self._signature, self._begun)
 
     def send(self, results: Sequence[object]) -> None:
         app = self._backend.app
         try:
-            app.amqp._retry_publish(self._signature.delay, self._folded(results))
+            app.amqp._retry_publish(self._unsent().delay, self._folded(results))
         except (OperationalError, OSError):
             raise  # the broker is away: that passes
         except Exception as exc:
             raise ChordError(f"Callback error: {exc!r}") from exc
+
+    def _unsent(self) -> Canvas:
+        """What is to be sent: of a group of which a part was sent the rest, if no chord counts its tasks."""
+        if not isinstance(self._signature, group):
+            return self._signature
+        whole = cast("Group", self._signature)
+        if any(task.options.get("chord") for task in whole.tasks):
+            return whole
+        rest = whole.clone()
+        rest.tasks = [task for task in rest.tasks if not is_sent(task, self._begun)]
+        return rest
 
     def _folded(self, results: Sequence[object]) -> object:
         """The results as the header is nested."""
@@ -133,11 +156,16 @@ class CanvasBody:
     def fail(self, error: ChordError) -> bool:
         exc = CelerysChordError(str(error))
         exc.__cause__ = error.__cause__
-        self._backend.chord_error_from_stack(self._signature, exc)
+        last = self._signature
+        self._backend.chord_error_from_stack(last, exc)
+        while isinstance(last, _chord) and last.body is not None:  # its result is that of its own body
+            last = cast("Canvas", last.body)
+            self._backend.chord_error_from_stack(last, exc)
         # It may be a part of an outer chord, of which Celery says nothing here.
         engine = self._backend.engine
-        group_id = self._signature.options.get("group_id")
-        if group_id and self._signature.options.get("chord"):
-            for task_id in self.task_ids:
-                engine.on_chord_part_return({"id": task_id, "group": group_id})
-        return bool(engine.read_many(tuple(dict.fromkeys(self.task_ids))))
+        for task in tasks_in(last):
+            if task.options.get("chord") and task.options.get("group_id"):
+                engine.on_chord_part_return(
+                    {"id": task.options["task_id"], "group": task.options["group_id"]}
+                )
+        return bool(engine.read_ready(self.task_ids))

@@ -11,29 +11,6 @@ local function rank(state)
   return 2
 end
 
--- The `length` bytes at `at`; false if they are not all there.
-local function cut(head, at, length)
-  return at + length - 1 <= #head and string.sub(head, at, at + length - 1)
-end
-
--- The string of a msgpack value that begins at `at`, if it is a short one.
-local function packed(head, at)
-  local byte = string.byte(head, at)
-  if byte and byte > 160 and byte < 192 then return cut(head, at + 1, byte - 160) end
-  return false
-end
-
--- The string of a pickled value that begins at `at`: SHORT_BINUNICODE or BINUNICODE, after a memo.
-local function pickled(head, at)
-  local byte = string.byte(head, at)
-  if byte == 148 then at = at + 1 elseif byte == 113 then at = at + 2 end
-  byte = string.byte(head, at)
-  local length = string.byte(head, at + 1)
-  if byte == 140 and length then return cut(head, at + 2, length) end
-  if byte == 88 and length then return cut(head, at + 5, length) end
-  return false
-end
-
 -- The state that the first bytes of a record tell; false where only a client can tell.
 local function state_in(head)
   local state = string.match(head, '^{"status": ?"([^"\\]+)"')
@@ -42,9 +19,19 @@ local function state_in(head)
   if first < 128 then return false end
   local from, to = string.find(head, 'status', 1, true)
   if not from or from > 30 then return false end
-  if first == 128 then return pickled(head, to + 1) end
-  if string.byte(head, from - 1) == 166 then return packed(head, to + 1) end
-  return false
+  local at, length = to + 1, nil
+  local byte = string.byte(head, at)
+  if first == 128 then
+    -- Pickled: SHORT_BINUNICODE or BINUNICODE, after a memo.
+    if byte == 148 then at = at + 1 elseif byte == 113 then at = at + 2 end
+    byte, length = string.byte(head, at, at + 1)
+    if byte == 140 then at = at + 2 elseif byte == 88 then at = at + 5 else return false end
+  elseif string.byte(head, from - 1) == 166 and byte and byte > 160 and byte < 192 then
+    -- In msgpack, a short string.
+    at, length = at + 1, byte - 160
+  end
+  if not length or at + length - 1 > #head then return false end
+  return string.sub(head, at, at + length - 1)
 end
 
 -- The state of the record under `key`: nil where there is none, false where only a client can tell.
@@ -56,14 +43,6 @@ local function state_at(key)
     return redis.call('GETRANGE', key, 0, 95)
   end
   return state_in(head)
-end
-
--- The attempt of a whole record; false where only a client can tell.
-local function attempt_in(payload)
-  local read, record = pcall(cjson.decode, payload)
-  if not read or type(record) ~= 'table' then return false end
-  local attempt = tonumber(record.attempt)
-  return attempt or 0
 end
 
 -- Whether the record under `key` gives way to a write of `state`, and the state it is in now.
@@ -84,8 +63,11 @@ local function gives_way(key, payload, state, attempt, seen)
     return state == 'SUCCESS' and redis.call('GET', key) == payload, old
   end
   if not is_ready(state) then return false, old end
-  if not old_attempt then old_attempt = attempt_in(redis.call('GET', key)) end
-  if old_attempt == false then
+  if not old_attempt then
+    local read, record = pcall(cjson.decode, redis.call('GET', key))
+    if read and type(record) == 'table' then old_attempt = tonumber(record.attempt) or 0 end
+  end
+  if not old_attempt then
     if seen[1] == '' or redis.sha1hex(redis.call('GET', key)) ~= seen[1] then return nil end
     old_attempt = tonumber(seen[3])
   end

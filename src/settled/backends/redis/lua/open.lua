@@ -9,12 +9,15 @@
 local chord = chord_at(1, ARGV[1])
 local token, lease = ARGV[8], ARGV[9]
 local staged = ARGV[11] == 'staged' and KEYS[CHORD_KEYS + 1]
-if redis.call('EXISTS', chord.own) == 1 then
+local barrier = standing(chord, ARGV[10])
+-- One that Celery has opened and not finished is opened anew: its members are known now.
+local anew = barrier and barrier.foreign
+if redis.call('EXISTS', chord.own) == 1 and not anew then
   if staged then redis.call('UNLINK', staged) end
-  local barrier = standing(chord, ARGV[10])
   return {barrier and conclude(chord, barrier, token, lease) or 0, {}}
 end
 if staged and redis.call('EXISTS', staged) == 0 then return redis.error_reply('TRYAGAIN the staged members are gone') end
+if anew then redis.call('UNLINK', chord.own) end
 -- First what a full server refuses: after a write that it allows it would let all others pass.
 redis.call('HSET', chord.own, 'body', ARGV[2], 'body_id', ARGV[3], 'policy', ARGV[4], 'size', ARGV[5],
   'counted', 0, 'failed', 0, 'opened', now_in_ms())
@@ -27,7 +30,7 @@ if staged then
   redis.call('PERSIST', chord.members)
 end
 for at = 12, #ARGV, 3 do redis.call('HSET', chord.members, ARGV[at], ARGV[at + 1]) end
-local barrier = standing(chord, ARGV[10])
+barrier = standing(chord, ARGV[10])
 local unread = {}
 for at = 12, #ARGV, 3 do
   local state = ARGV[at + 2]
@@ -36,7 +39,7 @@ for at = 12, #ARGV, 3 do
   if state == false then
     unread[#unread + 1] = ARGV[at]
   elseif state and is_ready(state) then
-    count(chord, barrier, ARGV[at], state, '')
+    count(chord, barrier, ARGV[at], state)
   end
 end
 return {conclude(chord, barrier, token, lease), unread}
