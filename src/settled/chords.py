@@ -238,9 +238,11 @@ def header_results(backend: BaseBackend, state: ChordState) -> list[object] | No
     """
     chord = state.chord
     metas = _header_metas(backend, tuple(dict.fromkeys(chord.members)))
-    if any(metas.get(task_id) is None for task_id in chord.members):
-        kept = backend.call(backend.do_read_parts, chord.group_id)
-        metas = {**kept, **metas}
+    settled = {
+        task_id: meta for task_id, meta in metas.items() if isinstance(meta, DecodeError) or is_ready(meta)
+    }
+    if any(task_id not in settled for task_id in chord.members):
+        metas = {**metas, **backend.call(backend.do_read_parts, chord.group_id), **settled}
     outcomes = [_outcome(backend, task_id, metas.get(task_id)) for task_id in chord.members]
     if chord.policy is FailurePolicy.OUTCOMES:
         return list(outcomes)

@@ -89,6 +89,9 @@ class Real(float):
 
 
 class Money:
+    def __repr__(self) -> str:
+        return "Money()"
+
     def __json__(self) -> object:
         return {"amount": Decimal("1.5"), "of": [date(2026, 1, 2)]}
 

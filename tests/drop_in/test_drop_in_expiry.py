@@ -38,6 +38,8 @@ def half_expired(fleet):
     body = fleet.chord(parts, fleet.sig("body", path))
     until(lambda: fleet.states(parts) == ["SUCCESS", "STARTED"], PATIENCE, "the first part")
     until(lambda: fleet.states(parts) == ["PENDING", "PENDING"], PATIENCE, "the end of its result")
+    if fleet.is_celerys:
+        until(lambda: fleet.barrier(body.parent.id) is None, PATIENCE, "the end of the chord's keys")
     Path(gate).touch()
     until(lambda: not fleet.messages(), PATIENCE, "the end of all messages")
     return body, path

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import ClassVar, cast
 
 import celery.backends.base as celerys
 from celery import Celery, current_app, signals
+from celery._state import get_current_task
 from celery.exceptions import BackendGetMetaError, BackendStoreError
 from celery.result import ResultSet
 from kombu.exceptions import EncodeError as KombusEncodeError
@@ -15,7 +17,7 @@ from kombu.exceptions import EncodeError as KombusEncodeError
 from settled.app import engine_class
 from settled.backends.base import BaseBackend
 from settled.backends.protocols import field
-from settled.errors import EncodeError, StoreError, TimeoutError
+from settled.errors import EncodeError, StoreError, StoreUnavailable, TimeoutError
 from settled.integrations.celery.bridge import MARK, Bridge
 from settled.integrations.celery.promises import attend
 from settled.integrations.celery.settings import engine_settings
@@ -23,6 +25,8 @@ from settled.integrations.celery.shapes import Handle, Many, Pending, is_flat, s
 from settled.integrations.celery.steps import Steps
 from settled.record import Meta, Presence
 from settled.states import EXCEPTION_STATES, PENDING, PROPAGATE_STATES, READY_STATES, SUCCESS
+
+log = logging.getLogger("settled.celery")
 
 KNOWN_GROUPS = 1000
 """How many chords a process remembers to have adopted or opened: their next part costs no look."""
@@ -103,9 +107,10 @@ class Backend(celerys.Backend):
 
         Returns the result. A value that cannot be stored raises kombu's EncodeError.
         """
-        if request is not None and state in READY_STATES and field(request, "chord"):
-            self._meet_chord(request)
         try:
+            if request is not None and state in READY_STATES and field(request, "chord"):
+                self._meet_chord(request)
+                request.settled_part = True  # type: ignore[attr-defined]
             settled = self.engine.store_result(task_id, _as_raised(result), state, traceback, request)
         except StoreError as exc:
             raise BackendStoreError(str(exc), state=state, task_id=task_id) from exc
@@ -115,14 +120,20 @@ class Backend(celerys.Backend):
         return result
 
     def _meet_chord(self, request: object) -> None:
-        """Before a part is counted: its chord is known to the store, or is made known."""
+        """Before a part is counted: its chord is known to the store, or is made known.
+
+        For as long as the store is away that waits: a part of a chord that nobody knows would not be counted.
+        """
         self.bridge.works()
         body = cast("Mapping[str, object]", field(request, "chord"))
         group_id = cast("str | None", field(request, "group"))
-        if group_id is not None and MARK not in body and group_id not in self._known:
-            self.engine.adopt_chord(group_id, body)
-            self._remember(group_id)
-        request.settled_part = True  # type: ignore[attr-defined]
+        while group_id is not None and MARK not in body and group_id not in self._known:
+            try:
+                self.engine.adopt_chord(group_id, body)
+            except StoreUnavailable as exc:
+                log.warning("a part of chord %s waits for the store: %s", group_id, exc)
+            else:
+                self._remember(group_id)
 
     def _remember(self, group_id: str) -> None:
         known = self._known
@@ -240,6 +251,10 @@ class Backend(celerys.Backend):
             self.engine.size_chord(group_id, chord_size)
 
     def add_to_chord(self, chord_id: str, result: Handle) -> None:
+        """Called in a task of the header, whose request tells of a chord that Celery has opened."""
+        request = getattr(get_current_task(), "request", None)
+        if request is not None and request.group == chord_id and request.chord:
+            self._meet_chord(request)
         self.engine.grow_chord(chord_id, [result.id])
 
     # -- waiting -----------------------------------------------------------------------------
