@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.ready-run
 DEV := $(VENV)/.ready-dev
+# Many tests wait for servers and clocks: more processes than cores have the suite done in half the time.
+PARALLEL := -n 4 --dist loadfile
 PURE := src/settled/states.py,src/settled/record.py,src/settled/failure/*,src/settled/codec/*,src/settled/errors.py,src/settled/url.py
 
 MAKEFLAGS += --no-print-directory
@@ -25,7 +27,7 @@ servers: $(DEV) ## Install the Redis and Valkey servers that tests and benchmark
 	@$(BIN)/python -m tests.servers
 
 test: servers ## Run the whole suite; TESTFLAGS='-k chord' runs a part of it
-	$(BIN)/python -m pytest -q $(TESTFLAGS)
+	$(BIN)/python -m pytest -q $(PARALLEL) $(TESTFLAGS)
 
 coverage: servers ## Run the suite with branch coverage; the pure modules must reach 100 %
 	$(BIN)/coverage erase

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +20,8 @@ from tests.servers import Proxy, Server, until
 from tests.servers.leash import Leashed
 from tests.servers.port import Port
 
+GUIDE = ROOT / "docs" / "how-to" / "celery.md"
+
 PATIENCE = 30.0
 
 CROWD = 500
@@ -32,28 +35,26 @@ class Site:
     """A web server, whose way to the store leads through `proxy`; `http` is a client of it."""
 
     def __init__(self, program, folder, conf, proxy):
+        """`program` is what uvicorn serves: `module:app`, the module being in `folder` or of this repository."""
         self.proxy = proxy
         self.port = Port.take()
         self.output = folder / f"{program}.log"
+        self.url = f"http://127.0.0.1:{self.port.number}"
+        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE)
         self._process = Leashed(
-            [
-                sys.executable,
-                "-m",
-                "uvicorn",
-                f"tests.drop_in.{program}:app",
-                "--port",
-                str(self.port.number),
-            ],
+            [sys.executable, "-m", "uvicorn", program, "--port", str(self.port.number)],
             env={
                 **os.environ,
-                "PYTHONPATH": str(ROOT),
+                "PYTHONPATH": os.pathsep.join(map(str, [ROOT, folder])),
                 "SETTLED_DROP_IN": json.dumps({**conf, "result_backend": OURS + proxy.url}),
             },
             output=self.output,
         )
-        self.url = f"http://127.0.0.1:{self.port.number}"
-        self.http = httpx.Client(base_url=self.url, timeout=PATIENCE)
-        until(self._answers, PATIENCE, f"an answer, see {self.output}", despite=(httpx.TransportError,))
+        try:
+            until(self._answers, PATIENCE, f"an answer, see {self.output}", despite=(httpx.TransportError,))
+        except BaseException:
+            self.close()
+            raise
 
     def _answers(self):
         assert not self._process.ended(), self.output.read_text()
@@ -126,7 +127,10 @@ def machinery(tmp_path_factory):
         yield fleet
 
 
-@pytest.fixture(scope="module", params=["asgi_fastapi", "asgi_django"])
+FASTAPI, DJANGO = "tests.drop_in.asgi_fastapi:app", "tests.drop_in.asgi_django:app"
+
+
+@pytest.fixture(scope="module", params=[FASTAPI, DJANGO])
 def site(request, machinery):
     with (
         Proxy(machinery.store.port) as proxy,
@@ -192,7 +196,7 @@ def test_a_request_that_is_cancelled_lets_go(site, fleet):
     let_go(site, fleet)
 
 
-@pytest.mark.parametrize("site", ["asgi_django"], indirect=True)
+@pytest.mark.parametrize("site", [DJANGO], indirect=True)
 def test_a_view_that_is_cancelled_lets_go(site, fleet):
     """Django cancels any view whose client has left, Starlette only what streams."""
 
@@ -234,3 +238,16 @@ def test_a_crowd_awaits_without_a_thread_for_each(site, fleet):
     assert answers == [{"value": n} for n in range(CROWD)]
     assert threads <= before + 2
     let_go(site, fleet)
+
+
+def test_the_guide_to_celery_runs(machinery):
+    (program,) = re.findall(r"^```python\n(.*?)^```$", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+    (machinery.folder / "shop").mkdir()
+    (machinery.folder / "shop" / "tasks.py").write_text("from tests.drop_in.work import add\n")
+    (machinery.folder / "guide.py").write_text(program)
+    with (
+        Proxy(machinery.store.port) as proxy,
+        closing(Site("guide:api", machinery.folder, machinery.conf, proxy)) as site,
+    ):
+        assert site.get("/sum", x=2, y=2).json() == 4
+        assert site.get("/sums", count=5).json() == [0, 2, 4, 6, 8]

@@ -82,7 +82,6 @@ class Shop:
                 # A prefork worker that is ended under load may wait 30 s for one of its children, whatever the store.
                 'worker_pool = "threads"',
                 "worker_concurrency = 2",
-                'task_default_queue = "celery"',
                 self.here(setting),
             ]
         )
@@ -93,7 +92,9 @@ class Shop:
         values = {}
         exec(self._settings, values)
         app = Celery(name, set_as_current=False)
-        app.conf.result_backend_thread_safe = True  # else the thread that sends has a backend that nobody closes
+        app.conf.result_backend_thread_safe = (
+            True  # else the thread that sends has a backend that nobody closes
+        )
         app.conf.update({key: value for key, value in values.items() if not key.startswith("__")})
         self.apps.append(app)
         return app
@@ -249,6 +250,34 @@ def test_on_one_redis_nothing_is_lost_or_done_twice(tmp_path, server, order):
         until(lambda: is_idle(server), PATIENCE, "the end of all messages")
         assert [each.kind for each in load.sent if not each.has_noted()] == []
         assert len({each.kind for each in load.sent}) >= 2 * len(CANVASES)
+
+
+def test_from_a_database_all_results_are_copied(tmp_path, server):
+    copy, again = commands("From a database or files")
+    (after,) = settings("From a database or files")
+    source = copy.split()[2]
+    places = {"/var/lib/shop": str(tmp_path)}
+    with closing(Shop(tmp_path, server, places, f'result_backend = "{source}"')) as shop:
+        shop.start(commands("Back")[0])
+        old = shop.client("old-client")
+        sent = settled_by(old, tmp_path)
+        assert f"copied {len(sent)} results" in shop.run(copy)
+        sent += settled_by(old, tmp_path)
+        shop.end("old", commands("Over")[3], "OLD_WORKER")
+        shop.configure(after)
+        shop.start(commands("Over")[2])
+        new = shop.client("new-client")
+        sent += settled_by(new, tmp_path)
+        assert f"copied {len(sent) // 3} results" in shop.run(again)
+        assert [each.settled(new) for each in sent] == [each.value for each in sent]
+
+
+def settled_by(app, folder):
+    """Three tasks that have succeeded."""
+    sent = [both.send(app, "task", folder) for _ in range(3)]
+    for each in sent:
+        assert each.settled(app) == each.value, each.kind
+    return sent
 
 
 def is_idle(server):

@@ -300,7 +300,7 @@ class Cluster(Topology):
         if len(layouts) != 1 or any("handshake" in each.flags for view in views.values() for each in view):
             return False
         return all(b"cluster_state:ok" in node.ask("CLUSTER", "INFO") for node in nodes) and all(
-            me.slots or node.ask("ROLE")[3] == b"connected"
+            me.slots or node.ask("ROLE")[3:4] == [b"connected"]  # not so of one that has just become a master
             for node in nodes
             for me in views[node.port]
             if "myself" in me.flags
