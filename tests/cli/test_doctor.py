@@ -258,3 +258,8 @@ def test_what_a_killed_process_had_spooled_is_drained(settled, backend, spools):
     assert [backend.get_result(f"task-{number}") for number in range(20)] == list(range(20))
     assert backend.get_task_meta("task")["result"] == {"number": 19}
     assert list(spools.iterdir()) == []
+
+
+def test_it_takes_the_url_of_celerys_setting(backend, settled):
+    ran = settled("doctor", "--backend", f"settled+{URL}")
+    assert (ran.returncode, ran.stderr) == (0, "")

@@ -39,7 +39,7 @@ class Writer(Reader):
     """Records carry their own expiry, `expires_at` in UTC seconds, because the store has no place for it."""
 
     stamps_writes: bool = False
-    """The record itself says when it was written, for a store that lists records but keeps no times."""
+    """An unready record says itself when it was written, for a store that lists records but keeps no times."""
 
     _outbox: Outbox | None = None
 
@@ -187,7 +187,7 @@ class Writer(Reader):
             expires = self.expires_of(status)
         if expires and self.stamps_expiry:
             meta["expires_at"] = self.clock() + expires
-        if self.stamps_writes:
+        if self.stamps_writes and not ready:  # else `date_done` says it
             meta["updated_at"] = self.clock()
         if request is None:
             return Settle(task_id, status, self.encode(meta), 0, expires or None)

@@ -19,8 +19,8 @@ SHOWN_MATCHES = 4
 
 
 def url_of(given: str | None) -> str:
-    """The URL that was given, or SETTLED_BACKEND, or sqlite:///settled.db."""
-    return given or os.environ.get("SETTLED_BACKEND") or DEFAULT_URL
+    """The URL that was given, or SETTLED_BACKEND, or sqlite:///settled.db; also as Celery's setting has it."""
+    return (given or os.environ.get("SETTLED_BACKEND") or DEFAULT_URL).removeprefix("settled+")
 
 
 def shared_app(given: str | None) -> App:
