@@ -92,14 +92,14 @@ class Sent(NamedTuple):
 
 
 def send(app, kind, folder):
-    app.set_current()  # the tasks are shared ones: they are this app's now
+    app.set_default()  # the tasks are shared ones: they are this app's now
     path = str(folder / uuid.uuid4().hex)
     return _send(app, kind, path, *CANVASES[kind](path))
 
 
 def send_late(app, queue, folder):
     """One of each kind of `late`."""
-    app.set_current()
+    app.set_default()
     for kind in late("", queue):
         path = str(folder / uuid.uuid4().hex)
         yield _send(app, kind, path, *late(path, queue)[kind])

@@ -79,11 +79,12 @@ class Differs(NamedTuple):
 
     raises: type[BaseException]
     instead: str
+    in_time: bool = True  # before the test ends, however busy the machine is
 
 
 CELERYS_OWN = {
     "test_a_frozen_chord_that_is_sent_again_runs_its_body_once": Differs(
-        pytest.fail.Exception, "the body runs again, and what it returns is thrown away"
+        pytest.fail.Exception, "the body runs again, and what it returns is thrown away", in_time=False
     ),
     "test_the_error_of_a_member_is_the_cause_of_the_error_of_the_body": Differs(
         AssertionError, "the cause is lost on its way through JSON"
@@ -210,7 +211,8 @@ def fleet(request, backend):
     )
     if differs is not None:
         backend.patience = IN_VAIN
-        request.applymarker(pytest.mark.xfail(raises=differs.raises, reason=differs.instead, strict=True))
+        xfail = pytest.mark.xfail(raises=differs.raises, reason=differs.instead, strict=differs.in_time)
+        request.applymarker(xfail)
     return backend
 
 
@@ -500,7 +502,8 @@ def test_a_group_tells_of_each_message_and_interval(fleet, gate):
         timeout=fleet.patience, interval=0.05, on_message=told.append, on_interval=lambda *_: gate.touch()
     )
     assert value == [2, 3]
-    assert {meta["result"] for meta in told if meta["status"] == "SUCCESS"} == {2, 3}
+    # Celery's own tells of results as well that nobody waits for any more.
+    assert {meta["result"] for meta in told if meta["status"] == "SUCCESS"} >= {2, 3}
 
 
 def test_a_group_is_waited_for_no_longer_than_asked(fleet, gate):
