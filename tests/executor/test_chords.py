@@ -15,6 +15,7 @@ from settled.errors import ChordError, ConfigurationError
 from settled.executor.bodies import Bodies
 from tests.executor import work
 from tests.executor.conftest import process_pool
+from tests.servers import until
 
 
 def test_a_group_keeps_its_order_and_may_be_nested(threads):
@@ -147,6 +148,7 @@ def test_a_chord_that_was_left_is_completed_by_the_next_run(url, gate, log):
     executor = Executor(lambda: ThreadPoolExecutor(1), url)
     body = executor.chord(calls, call(work.states), on_failure="outcomes")
     assert body.parent.results[0].result(20) == 2
+    until(lambda: "2" in work.runs(log), 20, "the second call")  # else it would be cancelled as well
     executor.shutdown(wait=False, cancel_futures=True)
     with pytest.raises(CancelledError):
         body.result(20)
