@@ -210,11 +210,15 @@ class Writer(Reader):
             meta.update(name=name, args=args, kwargs=kwargs, worker=worker, retries=attempt, queue=queue)
             meta.update(_stamps_of(request, meta))
         meta.update({key: value for key, value in known.items() if value is not None})
-        part, claim = self._part_of(request, group, meta) if ready else (None, None)
+        chord = group if ready and self.capabilities.chords and field(request, "chord") else None
+        if chord is not None:  # its part has the result as well
+            meta["result"] = codec.fragment(meta["result"], self.serializer)
+        payload = self._encode_meta(meta)
+        part, claim = (None, None) if chord is None else self._part_of(request, chord, meta)
         return Settle(
             task_id,
             status,
-            self._encode_meta(meta),
+            payload,
             attempt,
             expires or None,
             part,
@@ -227,11 +231,8 @@ class Writer(Reader):
             root,
         )
 
-    def _part_of(self, request: object, group: str | None, meta: Meta) -> tuple[Part | None, Claim | None]:
-        if group is None or not field(request, "chord") or not self.capabilities.chords:
-            return None, None
+    def _part_of(self, request: object, group: str, meta: Meta) -> tuple[Part, Claim | None]:
         place = field(request, "group_index")
-        meta["result"] = codec.fragment(meta["result"], self.serializer)
         value = self.part_value(str(meta["task_id"]), str(meta["status"]), meta["result"])
         return Part(group, place if isinstance(place, int) else None, value), self.new_claim()
 
