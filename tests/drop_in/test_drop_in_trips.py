@@ -8,9 +8,10 @@ import uuid
 import pytest
 from celery import Celery, group
 from celery.app.task import Context
+from kombu.exceptions import EncodeError
 
 from settled.errors import ConfigurationError
-from settled.integrations.celery import Backend
+from settled.integrations.celery import Backend, handle
 
 HANDSHAKE = {
     "info",
@@ -150,7 +151,9 @@ def test_every_engine_is_found_by_its_url_and_nothing_is_opened(url):
     app = Celery("urls", broker="memory://", backend=f"settled+{url}", set_as_current=False)
     assert type(app.backend) is Backend
     assert app.backend.as_uri().startswith("settled+")
-    assert app.backend is pickle.loads(pickle.dumps(app.backend)) or app.backend.url == url
+    arrived = pickle.loads(pickle.dumps(app.backend))
+    assert (type(arrived), arrived.url, arrived.engine.url) == (Backend, url, app.backend.engine.url)
+    arrived.engine.close()
     app.backend.engine.close()
 
 
@@ -158,3 +161,22 @@ def test_a_url_that_no_engine_knows_says_what_there_is():
     app = Celery("urls", broker="memory://", backend="settled+mongo://h/db", set_as_current=False)
     with pytest.raises(ConfigurationError, match=r"no engine for mongo://; there are .*redis://"):
         app.backend  # noqa: B018
+
+
+def test_a_handle_of_ours_travels_and_arrives_with_the_backend_of_its_app(app):
+    app.backend.store_result("travels", {"n": 1}, "SUCCESS")
+    arrived = pickle.loads(pickle.dumps(handle(app.AsyncResult("travels"))))
+    assert arrived.backend is app.backend.engine
+    assert arrived.get(timeout=5) == {"n": 1}
+
+
+def test_an_empty_group_can_be_waited_for(app):
+    assert handle(app.GroupResult("empty", [])).get(timeout=5) == []
+    assert handle(app.GroupResult("empty", [])).backend is app.backend.engine
+
+
+def test_a_part_that_cannot_be_stored_says_where_in_the_result(app):
+    [request] = opened(app, 1)
+    with pytest.raises(EncodeError, match=r"result\['rows'\]\[1\]"):
+        app.backend.mark_as_done(request.id, {"rows": [1, object()]}, request=request)
+    assert app.AsyncResult(request.id).state == "FAILURE"

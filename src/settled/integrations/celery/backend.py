@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from typing import ClassVar, cast
+from typing import cast
 
 import celery.backends.base as celerys
 from celery import Celery, current_app, signals
@@ -54,7 +54,6 @@ class Backend(celerys.Backend):
     persistent = True
 
     _cache: MutableMapping[str, Answer]
-    READY_STATES: ClassVar[frozenset[str]] = READY_STATES
 
     def __init__(self, app: Celery, url: str | None = None, **kwargs: object) -> None:
         given = {name: kwargs.pop(name, None) for name in ("serializer", "accept", "expires")}
@@ -67,6 +66,7 @@ class Backend(celerys.Backend):
             url=settings.url,
             **settings.options,  # type: ignore[arg-type]
         )
+        self.engine.owned = True  # a handle on it arrives with the app's own
         if settings.retry_deadline is not None:
             self.engine.retry_deadline = settings.retry_deadline
         self.supports_autoexpire = self.engine.capabilities.expiry == "store"
@@ -340,7 +340,10 @@ class Backend(celerys.Backend):
         max_iterations: int | None = None,
         READY_STATES: frozenset[str] = READY_STATES,  # noqa: N803 - Celery's name
     ) -> Iterator[tuple[str, Answer]]:
-        """Yield (task id, record) of each task as it becomes ready; with `max_iterations` of those that are."""
+        """Yield (task id, record) of each task as it becomes ready; with `max_iterations` of those that are.
+
+        `READY_STATES` is accepted as published: what is ready is the engine's to say.
+        """
         missing = dict.fromkeys(task_ids)
         for task_id in list(missing) if self._cache else ():
             if task_id in self._cache:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
+from operator import attrgetter
 from typing import TYPE_CHECKING, cast
 from weakref import ref
 
@@ -19,6 +20,7 @@ from settled.record import Chord, Meta, is_ready
 from settled.states import PENDING
 
 if TYPE_CHECKING:
+    from settled.backends.base import BaseBackend
     from settled.integrations.celery.backend import Backend
 
 MARK = "settled"
@@ -48,12 +50,9 @@ class Bridge:
         return self.celery.amqp
 
     @property
-    def backend(self) -> object:
-        return self.celery.backend
-
-    @property
-    def tasks(self) -> object:
-        return self.celery.tasks
+    def backend(self) -> BaseBackend:
+        """The engine, for handles of settled's on it."""
+        return self._celerys().engine
 
     @property
     def AsyncResult(self) -> object:  # noqa: N802 - the field's name
@@ -72,10 +71,18 @@ class Bridge:
         return self._works and bool(current_process().name == "MainProcess")
 
     def chord_body(self, chord: Chord, signature: Mapping[str, object]) -> CanvasBody:
+        return CanvasBody(self._celerys(), chord, signature)
+
+    def _celerys(self) -> Backend:
         backend = self._backend()
         if backend is None:
-            raise ConfigurationError(f"the body of chord {chord.group_id!r} has lost its backend")
-        return CanvasBody(backend, chord, signature)
+            raise ConfigurationError(
+                "the Celery app's backend is gone: keep the app for as long as its results"
+            )
+        return backend
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return attrgetter("bridge"), (self._celerys(),)
 
 
 class CanvasBody:
