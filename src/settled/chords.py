@@ -344,8 +344,8 @@ def _may_send(backend: BaseBackend, group_id: str) -> bool:
     if state is None:
         return False
     try:
-        body = body_of(backend, state.chord)
-        return bool(accepts(backend.decode(state.chord.body))) or _was_sent(backend, body)
+        signature = as_mapping(backend.decode(state.chord.body))
+        return bool(accepts(signature)) or _was_sent(backend, body_of(backend, state.chord))
     except ContentRefused:
         return _has_begun(backend, state.chord.body_id)
     except (DecodeError, ConfigurationError):

@@ -12,7 +12,7 @@ from contextlib import closing
 from settled import codec
 from settled.app import App
 from settled.backends.base import BaseBackend
-from settled.cli import sources, text
+from settled.cli import sources, store, text
 from settled.cli.functions import make_importable
 from settled.cli.landing import Fate, Landing, Tally
 from settled.cli.sources import Options, Source
@@ -59,8 +59,7 @@ def run(arguments: Namespace) -> int:
 
 def _target(url: str, accept: frozenset[str]) -> BaseBackend:
     """The store to copy to, made if it is not there. ConfigurationError for one that nobody else could see."""
-    # As `result_backend` has it for a Celery app, or without.
-    app = App(url.removeprefix("settled+"), result_expires=0, result_accept_content=sorted(accept))
+    app = App(store.url_of(url), result_expires=0, result_accept_content=sorted(accept))
     if not app.backend.capabilities.shared:
         raise ConfigurationError(
             f"{app.backend.url} is seen by this process only: copy to sqlite:///results.db, or to redis://"
