@@ -472,3 +472,9 @@ class ForgottenForGood(MemoryBackend):
         if super().do_read((write.task_id,)).get(write.task_id) is Gone.FORGOTTEN:
             raise StoreError("forgotten")
         return super().do_settle(write)
+
+
+@breaks("values.compressed_records_are_read_without_the_setting")
+class KnowsNoCompression(MemoryBackend):
+    def encode(self, data):
+        return codec.encode(data, self.serializer)

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 
 from settled import codec
+from settled.codec import compression
 from settled.errors import ContentRefused, EncodeError
 from settled.record import Settle
 from settled.states import FAILURE, PENDING, SUCCESS
@@ -136,3 +137,19 @@ def each_serializer_writes_what_it_reads(store: Store) -> None:
         backend.mark_as_failure(f"failure-{name}", KeyError("missing"))
         assert backend.get_result(f"value-{name}") == {"a": [1, None, "x"], "b": 2.5}
         assert isinstance(backend.get_result(f"failure-{name}"), KeyError)
+
+
+@check("values")
+def compressed_records_are_read_without_the_setting(store: Store) -> None:
+    """With `result_compression` set records are compressed, read by a backend without it, and guarded as others."""
+    for method in ("gzip", "bzip2", "lzma"):
+        writer = store.open(result_compression=method)
+        reader = store.open() if store.capabilities.shared else writer
+        value = {"rows": ["naïve ☃"] * 100}
+        assert writer.mark_as_done(method, value)
+        payload = writer.do_read((method,))[method]
+        assert isinstance(payload, bytes)
+        assert payload.startswith(compression.MARKER)
+        assert reader.get_result(method) == value
+        assert not writer.mark_as_started(method)
+        assert reader.get_state(method) == SUCCESS
