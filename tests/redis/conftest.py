@@ -78,3 +78,38 @@ def celery(server):
         app.backend.client.close()
         app.backend.client.connection_pool.disconnect()
         app.close()
+
+
+@pytest.fixture
+def later(server):
+    """Lets time pass on the server, with the backend sweeping every interval."""
+
+    def later(backend, seconds):
+        step = max(chords.RECOUNT_INTERVAL + 1, seconds / 20)
+        while seconds > 0:
+            server.clock.advance(min(seconds, step))
+            seconds -= step
+            backend.sweep()
+
+    return later
+
+
+@pytest.fixture
+def queued():
+    """Takes what lies in an app's queue at the broker: headers and payload of each message."""
+
+    def queued(app):
+        found = []
+        with (
+            app.connection_for_read() as connection,
+            connection.SimpleQueue(app.conf.task_default_queue) as queue,
+        ):
+            while True:
+                try:
+                    message = queue.get_nowait()
+                except queue.Empty:
+                    return found
+                message.ack()
+                found.append((message.headers, message.payload))
+
+    return queued

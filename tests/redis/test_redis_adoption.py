@@ -147,20 +147,6 @@ def fleet(connect, celery, raw):
     return lambda **conf: Fleet(connect, celery, raw, **conf)
 
 
-@pytest.fixture
-def later(server):
-    """Lets time pass on the server, with the backend sweeping every interval."""
-
-    def later(backend, seconds):
-        step = max(RECOUNT, seconds / 20)
-        while seconds > 0:
-            server.clock.advance(min(seconds, step))
-            seconds -= step
-            backend.sweep()
-
-    return later
-
-
 # -- who settles what, in every form and order -----------------------------------------------------
 
 
@@ -302,7 +288,7 @@ def test_celerys_two_steps_among_ours_in_every_order(fleet):
         assert len(fleet.calls) == 1, order
 
 
-def test_a_chord_that_celerys_canvas_sends_goes_by_way_of_both(connect, celery):
+def test_a_chord_that_celerys_canvas_sends_goes_by_way_of_both(connect, celery, queued):
     """Its client applies it, a worker of ours settles what is not the other's, and one message is the body."""
     app = celery()
     ours = connect(app)
@@ -320,22 +306,6 @@ def test_a_chord_that_celerys_canvas_sends_goes_by_way_of_both(connect, celery):
     assert (headers["id"], args) == (sent.id, [[0, 1, 2, 3]])
     ours.sweep()
     assert queued(app) == []
-
-
-def queued(app):
-    """What lies in the broker's queue: headers and payload of each message, taken out."""
-    found = []
-    with (
-        app.connection_for_read() as connection,
-        connection.SimpleQueue(app.conf.task_default_queue) as queue,
-    ):
-        while True:
-            try:
-                message = queue.get_nowait()
-            except queue.Empty:
-                return found
-            message.ack()
-            found.append((message.headers, message.payload))
 
 
 # -- the size, said by either side, at any time ------------------------------------------------------

@@ -617,24 +617,8 @@ def test_celery_sends_what_one_of_ours_claimed_and_left(fleet, server):
 # -- by way of a broker ------------------------------------------------------------------------------
 
 
-def queued(app):
-    """What lies in the broker's queue: (task id, args) of each message, taken out."""
-    found = []
-    with (
-        app.connection_for_read() as connection,
-        connection.SimpleQueue(app.conf.task_default_queue) as queue,
-    ):
-        while True:
-            try:
-                message = queue.get_nowait()
-            except queue.Empty:
-                return found
-            message.ack()
-            found.append((message.headers["id"], message.payload[0]))
-
-
 @pytest.mark.parametrize("last_is_ours", [False, True])
-def test_one_message_is_sent_to_the_broker(connect, celery, last_is_ours):
+def test_one_message_is_sent_to_the_broker(connect, celery, queued, last_is_ours):
     app = celery()
     ours = connect(app)
     body = dict(app.signature("tests.collect").set(task_id="body"))
@@ -642,7 +626,7 @@ def test_one_message_is_sent_to_the_broker(connect, celery, last_is_ours):
     backends = [ours, app.backend]
     backends[last_is_ours].mark_as_done("a", 1, request=context("a", 0, body))
     backends[not last_is_ours].mark_as_done("b", 2, request=context("b", 1, body))
-    assert queued(app) == [("body", [[1, 2]])]
+    assert [(headers["id"], payload[0]) for headers, payload in queued(app)] == [("body", [[1, 2]])]
     for backend, (place, task_id) in itertools.product(backends, enumerate("ab")):
         backend.mark_as_done(task_id, place + 1, request=context(task_id, place, body))
     ours.sweep()

@@ -52,20 +52,6 @@ def logged(caplog, *words):
     return any(all(word in message for word in words) for message in seen)
 
 
-@pytest.fixture
-def later(server):
-    """Lets time pass on the server, with the backend sweeping every interval."""
-
-    def later(backend, seconds):
-        step = max(RECOUNT, seconds / 20)
-        while seconds > 0:
-            server.clock.advance(min(seconds, step))
-            seconds -= step
-            backend.sweep()
-
-    return later
-
-
 # -- keys of the barrier, deleted after the first of three parts -----------------------------------
 
 
