@@ -164,8 +164,7 @@ class Made:
 
 def test_a_reply_that_never_stops_coming_is_not_waited_for_beyond_the_deadline():
     ours, theirs = socket.socketpair()
-    ours.settimeout(5.0)
-    link = Link(Made(ours), "a server")
+    link = Link(Made(ours), "a server", 5.0)
 
     def trickle():
         with theirs, suppress(OSError):

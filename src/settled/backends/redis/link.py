@@ -13,6 +13,8 @@ from typing import TypeAlias, cast
 import hiredis
 from redis.connection import AbstractConnection
 
+from settled.backends.redis.wire import wire_of
+
 Command: TypeAlias = "tuple[bytes | str, ...]"
 """Text alone: a signal that is handled while hiredis packs a number ends the process."""
 
@@ -29,17 +31,18 @@ class Link:
 
     Raises OSError (TimeoutError among it) where the server cannot be reached or does not answer, and
     hiredis.ProtocolError where what it answers is not Redis's protocol. Error replies are returned.
+    `timeout` is that of most steps, in seconds.
     """
 
     __slots__ = (
-        "__weakref__", "_connection", "_reader", "_sock", "_timeout", "deadline", "generation", "open", "server",
+        "__weakref__", "_connection", "_reader", "_sock", "_wire", "deadline", "generation", "open", "server",
     )  # fmt: skip
 
-    def __init__(self, connection: AbstractConnection, server: str) -> None:
+    def __init__(self, connection: AbstractConnection, server: str, timeout: float) -> None:
         self._connection = connection
         self._sock = cast(socket.socket, connection._sock)
+        self._wire = wire_of(self._sock, timeout)
         self._reader = hiredis.Reader(notEnoughData=_INCOMPLETE)
-        self._timeout: float | None = self._sock.gettimeout()
         self.deadline: float | None = None
         """When all steps are to be over, by the monotonic clock."""
         self.server = server
@@ -50,7 +53,7 @@ class Link:
         """The reply to one command, each step within `timeout` seconds."""
         try:
             self.send(pack(command), timeout)
-            return self.receive()
+            return self._receive(timeout)
         except BaseException:  # an interrupt too: the reply to come is not the next command's
             self.close()
             raise
@@ -59,40 +62,33 @@ class Link:
         """The replies to commands that are sent together."""
         try:
             self.send(b"".join(map(pack, commands)), timeout)
-            return [self.receive() for _ in commands]
+            return [self._receive(timeout) for _ in commands]
         except BaseException:
             self.close()
             raise
 
     def send(self, packed: bytes, timeout: float) -> None:
-        self.allow(timeout)
-        self._sock.sendall(packed)
+        self._wire.send(packed, timeout if self.deadline is None else self._left(timeout))
 
-    def allow(self, timeout: float) -> None:
-        """How many seconds each step from here on may take; none goes beyond the deadline."""
-        if self.deadline is not None:
-            timeout = min(timeout, self.deadline - time.monotonic())
-            if timeout <= 0:
-                raise TimeoutError("the caller's time is over")
-        if timeout != self._timeout:
-            self._sock.settimeout(timeout)
-            self._timeout = timeout
+    def _left(self, timeout: float) -> float:
+        """Seconds that a step may take which must not go beyond the deadline."""
+        left = min(timeout, (self.deadline or 0.0) - time.monotonic())
+        if left <= 0:
+            raise TimeoutError("the caller's time is over")
+        return left
 
-    def receive(self) -> object:
-        """The next reply or message, waited for."""
+    def _receive(self, timeout: float) -> object:
         gets = self._reader.gets
         size = _BUFFER
         while (reply := gets()) is _INCOMPLETE:
             # Each call lets go of the interpreter, and may have to wait for it: few calls for a long reply.
-            if self.feed(size) == size:
+            if self.feed(timeout, size) == size:
                 size = _LARGE_BUFFER
         return reply
 
-    def feed(self, size: int = _BUFFER) -> int:
+    def feed(self, timeout: float, size: int = _BUFFER) -> int:
         """Read what has come, waiting for it; how many bytes."""
-        if self.deadline is not None:
-            self.allow(self._timeout or 0.0)
-        data = self._sock.recv(size)
+        data = self._wire.recv(size, timeout if self.deadline is None else self._left(timeout))
         if not data:
             raise ConnectionResetError("the server closed the connection")
         self._reader.feed(data)

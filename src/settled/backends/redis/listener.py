@@ -162,8 +162,7 @@ class RedisListener:
         """Read what comes next, and take it in."""
         link = line.link
         try:
-            link.allow(timeout)
-            link.feed()
+            link.feed(timeout)
             line.last = time.monotonic()
             line.asked = False
             while not link.nothing(reply := link.take()):

@@ -147,6 +147,7 @@ def _asked(server: Server, command: Command, timeout: float) -> object:
 def _connected(
     kind: Callable[..., AbstractConnection], settings: dict[str, object], server: str, timeout: float
 ) -> Link:
+    usual = float(settings["socket_timeout"])  # type: ignore[arg-type]
     for name in ("socket_timeout", "socket_connect_timeout"):
         settings[name] = min(float(settings[name]), timeout)  # type: ignore[arg-type]
     connection = kind(**settings)
@@ -154,7 +155,7 @@ def _connected(
         connection.connect()  # type: ignore[no-untyped-call]
     except (redis.RedisError, OSError) as exc:
         raise faults.not_connected(exc, server, kind is SSLConnection) from exc
-    return Link(connection, server)
+    return Link(connection, server, usual)
 
 
 def settings_of(location: Location, options: Mapping[str, object]) -> dict[str, object]:
