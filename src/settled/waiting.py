@@ -81,15 +81,20 @@ class Watcher:
 
     # -- what waiters call -------------------------------------------------------------------
 
-    def get(self, task_id: str, timeout: float | None) -> Answer | None:
+    def get(
+        self, task_id: str, timeout: float | None, unready: Callable[[], object] | None = None
+    ) -> Answer | None:
         """Block this thread until the task is ready; None when `timeout` seconds passed first.
 
         0 looks once. An outage of the store that is shorter than the timeout is not seen.
+        `unready` is called where the first look has found nothing, before the wait.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         found = self.look((task_id,), deadline).get(task_id)
         if found is not None or timeout == 0:
             return found
+        if unready is not None:
+            unready()
         box: list[Answer] = []
         settled = threading.Lock()
         settled.acquire()

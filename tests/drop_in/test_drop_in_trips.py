@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pickle
 import uuid
+import warnings
 
 import pytest
 from celery import Celery, group
 from celery.app.task import Context
+from celery.exceptions import TimeoutError
 from kombu.exceptions import EncodeError
 
 from settled.errors import ConfigurationError
@@ -110,6 +112,16 @@ def test_sending_a_group_asks_nothing(app, asked):
 def test_a_ready_result_is_read_once_and_nothing_is_subscribed(app, asked):
     app.backend.store_result("ready", 1, "SUCCESS")
     assert asked(lambda: app.AsyncResult("ready").get(timeout=5)) == {"get": 1}
+
+
+def test_who_waits_for_what_an_eager_app_does_not_store_is_warned(app):
+    app.backend.store_result("stored", 1, "SUCCESS")
+    app.conf.task_always_eager = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert app.AsyncResult("stored").get(timeout=5) == 1
+    with pytest.warns(RuntimeWarning, match="not stored in backend"), pytest.raises(TimeoutError):
+        app.AsyncResult("never").get(timeout=0.01)
 
 
 def test_many_ready_results_are_read_at_once(app, asked):

@@ -273,10 +273,15 @@ class Reader(Engine):
         """
         return self.value_of(self.wait_meta(task_id, timeout), propagate)
 
-    def wait_meta(self, task_id: str, timeout: float | None = None) -> Meta:
-        """Wait until the task is ready and return its record. Raises as `wait_for` does."""
+    def wait_meta(
+        self, task_id: str, timeout: float | None = None, unready: Callable[[], object] | None = None
+    ) -> Meta:
+        """Wait until the task is ready and return its record. Raises as `wait_for` does.
+
+        `unready` is called if it is not ready yet, before the wait.
+        """
         task_id = checked_id(task_id)
-        outcome = self.watcher.get(task_id, checked_timeout(timeout))
+        outcome = self.watcher.get(task_id, checked_timeout(timeout), unready)
         if outcome is None:
             raise TimeoutError(f"task {task_id!r} was not ready within {timeout} s")
         return self.outcome_meta(outcome)

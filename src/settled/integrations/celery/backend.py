@@ -293,17 +293,16 @@ class Backend(celerys.Backend):
         on_interval: Callable[[], object] | None = None,
     ) -> Answer:
         """The record of the task once it is ready. Celery's TimeoutError after `timeout` seconds."""
-        self._ensure_not_eager()
         steps = Steps(timeout, interval, on_interval)
         while True:
             try:
-                meta = self.meta_from_decoded(self.engine.wait_meta(task_id, steps.next()))
+                meta = self.engine.wait_meta(task_id, steps.next(), self._ensure_not_eager)
             except TimeoutError:
                 steps.passed()
             else:
                 if meta["status"] in PROPAGATE_STATES:
                     steps.failed()
-                return meta
+                return self.meta_from_decoded(meta)
 
     def iter_native(
         self,
