@@ -19,6 +19,7 @@ from benchmarks.bare import VALUES
 from benchmarks.bench_import import cost_of
 from benchmarks.pairs import Pair, at_most, folder, paired, quantile, summary, timed
 from benchmarks.table import Row
+from tests.celerys import close
 from tests.servers import Server
 
 COUNT = 1000
@@ -66,10 +67,8 @@ def apps(url: str, mark: str, forms: Sequence[str] = ()) -> Iterator[tuple[Celer
     try:
         yield made[0], made[1]
     finally:
-        made[0].backend.engine.close()
-        if hasattr(made[1].backend, "result_consumer"):
-            made[1].backend.result_consumer.stop()
-            made[1].backend.client.connection_pool.disconnect()
+        for app in made:
+            close(app)
 
 
 def _ids(count: int) -> list[str]:

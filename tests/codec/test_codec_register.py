@@ -39,7 +39,6 @@ def _as_before() -> Iterator[None]:
         serializers.NAMES.pop(serializers._content_types.pop(name))
         del serializers.ENCODERS[name], serializers.DECODERS[name]
     serializers.REGISTERED.clear()
-    tags.share_types({}, {})
 
 
 def _dump(value: object) -> str:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from celery import chain, chord, group
 from celery.exceptions import TimeoutError
 
-from tests.drop_in.conftest import close
+from tests.celerys import close
 from tests.drop_in.moving_tasks import body, errback, give, growing, listed, plus, unkept, wrong
 from tests.drop_in.work import words
 

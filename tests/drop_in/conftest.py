@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from celery import Celery, current_app
 
+from tests.celerys import close
 from tests.drop_in.fleet import Worker
 from tests.servers import Server
 
@@ -79,15 +80,3 @@ def sig():
         return current_app.signature(f"tests.drop_in.work.{name}", args, **options)
 
     return sig
-
-
-def close(app):
-    """Let go of what an app holds open: pools, and the backend of either kind."""
-    backend = app._backend
-    if backend is not None and hasattr(backend, "engine"):
-        backend.engine.close()
-    elif backend is not None and hasattr(backend, "result_consumer"):
-        backend.result_consumer.stop()
-        backend.client.close()
-        backend.client.connection_pool.disconnect()
-    app.close()

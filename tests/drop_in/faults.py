@@ -12,8 +12,9 @@ import apsw
 from celery import Celery, chord
 from kombu import Connection
 
+from tests.celerys import close
 from tests.drop_in import dying
-from tests.drop_in.conftest import OURS, close
+from tests.drop_in.conftest import OURS
 from tests.drop_in.fleet import Worker
 from tests.drop_in.work import words
 from tests.servers import Server, until

@@ -23,6 +23,7 @@ from celery.exceptions import ChordError, IncompleteStream, TaskRevokedError, Ti
 from celery.result import EagerResult, GroupResult, ResultSet, allow_join_result, result_from_tuple
 from kombu.exceptions import EncodeError
 
+from tests.celerys import close
 from tests.drop_in.canvas_tasks import (
     Refused,
     abortable,
@@ -55,7 +56,7 @@ from tests.drop_in.canvas_tasks import (
     waiting,
     waiting_wrongly,
 )
-from tests.drop_in.conftest import OURS, close
+from tests.drop_in.conftest import OURS
 from tests.drop_in.fleet import Worker
 from tests.drop_in.work import words
 from tests.servers import TimedOut, until

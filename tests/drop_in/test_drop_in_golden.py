@@ -9,7 +9,8 @@ import pytest
 from celery.result import result_from_tuple
 
 from settled.integrations.celery import Backend
-from tests.drop_in.conftest import OURS, close
+from tests.celerys import close
+from tests.drop_in.conftest import OURS
 from tests.golden.celery import make
 from tests.golden.celery.make import GROUP, RESULTS, SERIALIZERS, TASK_ID, TRACE, app_of, group_of, request_of
 from tests.golden.values import DONE

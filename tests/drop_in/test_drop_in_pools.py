@@ -12,8 +12,9 @@ import signal
 import pytest
 from celery import Celery, chord, group
 
+from tests.celerys import close
 from tests.drop_in.canvas_tasks import echo, gated_together, reading, total, waiting
-from tests.drop_in.conftest import OURS, close
+from tests.drop_in.conftest import OURS
 from tests.drop_in.fleet import Worker
 from tests.drop_in.work import words
 from tests.servers import until

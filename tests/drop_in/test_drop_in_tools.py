@@ -17,8 +17,9 @@ from celery import Celery
 from celery.beat import PersistentScheduler
 
 from settled.record import Presence
+from tests.celerys import close
 from tests.drop_in.canvas_tasks import add, echo, fail, gated, note_own_id
-from tests.drop_in.conftest import OURS, close
+from tests.drop_in.conftest import OURS
 from tests.drop_in.fleet import ROOT, Worker
 from tests.drop_in.work import words
 from tests.servers import Server, until

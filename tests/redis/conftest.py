@@ -10,6 +10,7 @@ from celery import Celery
 from settled import chords
 from settled.backends.redis import RedisBackend
 from settled.testing.app import RecordingApp
+from tests.celerys import close
 from tests.servers import Server
 
 
@@ -74,10 +75,7 @@ def celery(server):
 
     yield make
     for app in made:
-        app.backend.result_consumer.stop()
-        app.backend.client.close()
-        app.backend.client.connection_pool.disconnect()
-        app.close()
+        close(app)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import json
 import threading
 
 import pytest
+from celery import _state
 from celery.app.task import Context
 from celery.backends.redis import CHORD_PART_RETURN_LUA
 from celery.contrib.testing.worker import start_worker
@@ -642,18 +643,21 @@ def total(results):
 
 
 @pytest.fixture
-def logging_untouched():
-    """Else a worker of Celery sets up the logging of the whole process."""
+def process_untouched():
+    """Else a worker of Celery sets up the logging of the whole process, and its app is the current one for good."""
 
     def leave_it(**_):
         pass
 
+    default, current = _state.default_app, _state._tls.current_app
     setup_logging.connect(leave_it)
     yield
     setup_logging.disconnect(leave_it)
+    _state.set_default_app(default)
+    _state._set_current_app(current)
 
 
-@pytest.mark.usefixtures("logging_untouched")
+@pytest.mark.usefixtures("process_untouched")
 def test_a_worker_of_celery_runs_headers_and_bodies_of_chords_of_ours(connect, celery):
     app = celery(broker_transport_options={"polling_interval": 0.01})
     double = app.task(twice, name="tests.twice", shared=False)
