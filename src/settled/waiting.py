@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,10 @@ LINGER = 2.0
 """Seconds the watcher goes on listening when nobody waits any more."""
 
 READ_BATCH = 1000
+"""Records that are read at once."""
+
+HANDED_ON = 100
+"""Records of these that are decoded at once: more would not stay in the processor's cache, and take twice the time."""
 
 ONE_LOOK = 0.1
 """Seconds that a look may take whatever its caller's timeout: a store that answers is heard at a timeout of 0."""
@@ -45,14 +50,14 @@ class Watcher:
     """Tells waiters that their tasks are settled.
 
     Args:
-        ready: reads these ids and returns what is ready (or hopeless) among them, by id; by the
-            deadline given, if one is. Raises StoreUnavailable while the store cannot be reached.
+        ready: reads these ids, by the deadline given if one is, and yields what is ready (or hopeless)
+            among them with its id, once. Raises StoreUnavailable while the store cannot be reached.
         listen: makes the engine's listener, or None where every settle is made in this process.
     """
 
     def __init__(
         self,
-        ready: Callable[[Sequence[str], float | None], Mapping[str, Answer]],
+        ready: Callable[[Sequence[str], float | None], Iterable[tuple[str, Answer]]],
         listen: Callable[[], Listening] | None,
     ) -> None:
         self._ready = ready
@@ -154,19 +159,21 @@ class Watcher:
 
         A store that does not answer is waited for until `deadline`, or for `ONE_LOOK` if that is later.
         """
-        try:
-            return self._ready(
-                task_ids, None if deadline is None else max(deadline, time.monotonic() + ONE_LOOK)
-            )
-        except StoreUnavailable:
-            return {}
+        return dict(self._seen(task_ids, deadline))
 
     def looks(
         self, task_ids: Sequence[str], deadline: float | None = None
-    ) -> Iterator[Iterable[tuple[str, Answer]]]:
-        """`look` at any number of ids, in batches."""
+    ) -> Iterator[Sequence[tuple[str, Answer]]]:
+        """`look` at any number of ids: read in batches, and handed on by few at a time."""
         for start in range(0, len(task_ids), READ_BATCH):
-            yield self.look(task_ids[start : start + READ_BATCH], deadline).items()
+            seen = self._seen(task_ids[start : start + READ_BATCH], deadline)
+            while few := list(itertools.islice(seen, HANDED_ON)):
+                yield few
+
+    def _seen(self, task_ids: Sequence[str], deadline: float | None) -> Iterator[tuple[str, Answer]]:
+        until = None if deadline is None else max(deadline, time.monotonic() + ONE_LOOK)
+        with suppress(StoreUnavailable):
+            yield from self._ready(task_ids, until)
 
     def future(self, task_id: str) -> asyncio.Future[Answer]:
         """A future of the running loop. Cancelling it lets go of the registration."""
@@ -296,9 +303,13 @@ class Watcher:
 
     def _tell(self, task_ids: Sequence[str]) -> None:
         """Read these ids and serve the waiters of those that are ready, each with a record of its own."""
-        batches: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Answer], Answer]]] = {}
         for start in range(0, len(task_ids), READ_BATCH):
-            for task_id, outcome in self._ready(task_ids[start : start + READ_BATCH], None).items():
+            self._tell_these(task_ids[start : start + READ_BATCH])
+
+    def _tell_these(self, task_ids: Sequence[str]) -> None:
+        batches: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Answer], Answer]]] = {}
+        try:
+            for task_id, outcome in self._ready(task_ids, None):
                 for waiter in self._take(task_id):
                     told = outcome if isinstance(outcome, SettledError) else dict(outcome)
                     deliver = waiter.deliver
@@ -306,9 +317,9 @@ class Watcher:
                         batches.setdefault(deliver.loop, []).append((deliver.future, told))
                     else:
                         deliver_to(waiter, told)
+        finally:  # also of those that were taken before something went wrong
             for loop, batch in batches.items():
                 hand_over(loop, batch)
-            batches.clear()
 
     def _take(self, task_id: str) -> Sequence[Waiter]:
         with self._lock:

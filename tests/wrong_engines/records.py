@@ -354,16 +354,16 @@ class NamelessDamage(MemoryBackend):
 
 @breaks("damage.a_waiter_is_told_of_damage", "damage.damage_during_the_wait_is_told")
 class DamageIsPending(MemoryBackend):
-    def _ready(self, task_ids):
-        found = super()._ready(task_ids)
-        return {each: answer for each, answer in found.items() if not isinstance(answer, DecodeError)}
+    def _ready(self, task_ids, deadline=None):
+        found = super()._ready(task_ids, deadline)
+        return (pair for pair in found if not isinstance(pair[1], DecodeError))
 
 
 @breaks("damage.damage_spoils_only_itself")
 class DamageStopsTheLook(MemoryBackend):
-    def _ready(self, task_ids):
-        found = super()._ready(task_ids)
-        for answer in found.values():
+    def _ready(self, task_ids, deadline=None):
+        found = list(super()._ready(task_ids, deadline))
+        for _, answer in found:
             if isinstance(answer, DecodeError):
                 raise answer
         return found

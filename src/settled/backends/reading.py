@@ -311,10 +311,9 @@ class Reader(Engine):
             return None
         return self.do_listen if self.capabilities.push else Polling
 
-    def _ready(self, task_ids: Sequence[str], deadline: float | None = None) -> dict[str, Answer]:
+    def _ready(self, task_ids: Sequence[str], deadline: float | None = None) -> Iterator[tuple[str, Answer]]:
         """What is ready among these ids. One try: the watcher has its own way with an outage."""
         self.check_fork()
-        found: dict[str, Answer] = {}
         if deadline is None:
             payloads = self.do_read(task_ids)
         else:
@@ -322,16 +321,15 @@ class Reader(Engine):
                 payloads = self.do_read(task_ids)
         for task_id, payload in payloads.items():
             if isinstance(payload, Gone):
-                found[task_id] = _gone(task_id, payload)
+                yield task_id, _gone(task_id, payload)
                 continue
             try:
                 meta = self.read_meta(task_id, payload)
             except DecodeError as exc:
-                found[task_id] = exc
+                yield task_id, exc
             else:
                 if is_ready(meta):
-                    found[task_id] = meta
-        return found
+                    yield task_id, meta
 
     def get_many(
         self,
