@@ -7,8 +7,8 @@ from types import MappingProxyType
 from msgspec.structs import replace
 
 from settled.backends.memory import MemoryBackend
-from settled.backends.outbox import KEEPING_OPTIONS
 from settled.backends.sqlite import SQLiteBackend
+from settled.backends.writing import KEEPING_OPTIONS
 from settled.testing.stores import MemoryStore, SQLiteStore
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import select
 import threading
 from collections.abc import Collection, Iterable
@@ -64,3 +65,17 @@ class Polling:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+class Pauses:
+    """Seconds between two attempts to listen: longer each time, with jitter, until one succeeds."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._pause = 0.01
+
+    def next(self) -> float:
+        pause, self._pause = self._pause, min(self._pause * 2, 1.0)
+        return pause * random.uniform(0.5, 1.5)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import msgspec
@@ -151,6 +150,8 @@ def _without_user(url: str) -> str:
 
 
 def _hint(name: str, known: Mapping[str, object]) -> str:
+    from difflib import get_close_matches  # 2 ms, for an error
+
     close = get_close_matches(name, known, n=1)
     if close:
         return f"; did you mean {close[0]!r}?"

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from settled.callbacks import Callbacks
 from settled.delivery import Answer, AsyncDelivery, Waiter, deliver_to, hand_over
 from settled.errors import SettledError, StoreError, StoreUnavailable, TimeoutError
-from settled.listening import Listening, Polling
+from settled.listening import Listening, Pauses, Polling
 
 if TYPE_CHECKING:
     import asyncio  # 30 ms and 8 MB: loaded where it is used, for programs that do without
@@ -334,7 +334,7 @@ class Watcher:
     # It is the watcher's as long as `_thread` says so; another one that finds itself replaced ends.
 
     def _run(self) -> None:
-        pauses = _Pauses()
+        pauses = Pauses()
         while True:
             try:
                 self._serve(pauses)
@@ -357,7 +357,7 @@ class Watcher:
             for waiter in self._take(task_id):
                 deliver_to(waiter, error)
 
-    def _serve(self, pauses: _Pauses) -> None:
+    def _serve(self, pauses: Pauses) -> None:
         """Listen and tell until nobody has waited for a while."""
         self._tell_unseen()
         listener = (self._listen or Polling)()
@@ -436,20 +436,6 @@ class Watcher:
                     return False
                 self._thread = self._listener = None
             return True
-
-
-class _Pauses:
-    """Seconds between two attempts to listen: longer each time, with jitter, until one succeeds."""
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        self._pause = 0.01
-
-    def next(self) -> float:
-        pause, self._pause = self._pause, min(self._pause * 2, 1.0)
-        return pause * random.uniform(0.5, 1.5)
 
 
 def _struck(missing: dict[str, None], found: Iterable[tuple[str, Answer]]) -> Sequence[tuple[str, Answer]]:

@@ -8,7 +8,7 @@ import random
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,31 +25,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("settled.backends")
 
-OUTBOX_BYTES = 16 * 1024 * 1024
-"""What is kept in memory, default of the option `outbox`; the rest goes to the spool."""
-
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between two tries to reach the store."""
 
 CLOSE_TIMEOUT = 2.0
 """Seconds in which closing tries to make what is kept; what is left goes to the spool."""
-
-
-def _size(value: object) -> int:
-    number = int(value)  # type: ignore[call-overload]
-    if number < 0:
-        raise ValueError("expected a number of bytes, 0 or more")
-    return int(number)
-
-
-def _path(value: object) -> str:
-    if not str(value):
-        raise ValueError("expected the path of a folder")
-    return os.path.abspath(os.path.expanduser(str(value)))
-
-
-KEEPING_OPTIONS: Mapping[str, Callable[[object], object]] = {"outbox": _size, "spool": _path}
-"""For the `url_options` of an engine that keeps: bytes that may be in memory, and the folder of spools."""
 
 
 class Outbox:

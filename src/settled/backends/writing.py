@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from traceback import format_tb
 from types import NoneType, TracebackType
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from settled import codec, failure, states
-from settled.backends import spool
-from settled.backends.outbox import OUTBOX_BYTES, Outbox
 from settled.backends.protocols import Result, field, in_seconds, setting, text_field
 from settled.backends.reading import Reader
 from settled.codec.serializers import REGISTERED
 from settled.errors import ConfigurationError, EncodeError, StoreUnavailable, TaskRevokedError
 from settled.record import Claim, Meta, Part, Settle, Settled, checked_id
 
+if TYPE_CHECKING:
+    from settled.backends.outbox import Outbox  # 10 ms, for an outage: loaded when there is one
+
+OUTBOX_BYTES = 16 * 1024 * 1024
+"""What is kept in memory, default of the option `outbox`; the rest goes to the spool."""
+
 _PLAIN = (dict, str, list, int, float, tuple, NoneType)  # to be told at once: no result handles
+
+
+def _size(value: object) -> int:
+    number = int(value)  # type: ignore[call-overload]
+    if number < 0:
+        raise ValueError("expected a number of bytes, 0 or more")
+    return int(number)
+
+
+def _path(value: object) -> str:
+    if not str(value):
+        raise ValueError("expected the path of a folder")
+    return os.path.abspath(os.path.expanduser(str(value)))
+
+
+KEEPING_OPTIONS: Mapping[str, Callable[[object], object]] = {"outbox": _size, "spool": _path}
+"""For the `url_options` of an engine that keeps: bytes that may be in memory, and the folder of spools."""
 
 
 class ExceptionInfo(NamedTuple):
@@ -139,6 +161,9 @@ class Writer(Reader):
     def outbox(self) -> Outbox:
         """What this process keeps while the store is away, of an engine that `keeps`; made at the first need."""
         if self._outbox is None:
+            from settled.backends import spool
+            from settled.backends.outbox import Outbox
+
             self.check_fork()
             with self._lock:
                 if self._outbox is None:

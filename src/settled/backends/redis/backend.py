@@ -10,7 +10,6 @@ import hiredis
 from settled.backends.base import BaseBackend
 from settled.backends.engine import Listener
 from settled.backends.keyvalue import head_of
-from settled.backends.outbox import KEEPING_OPTIONS
 from settled.backends.protocols import Application, in_seconds, setting
 from settled.backends.redis import faults, listing
 from settled.backends.redis.chords import Chords, part_args
@@ -23,6 +22,7 @@ from settled.backends.redis.parts import Kept, Parts, life_of
 from settled.backends.redis.places import OPTIONS, place_of
 from settled.backends.redis.records import NO_STRING, Head, lifetime, milliseconds, seen
 from settled.backends.redis.scripts import script
+from settled.backends.writing import KEEPING_OPTIONS
 from settled.errors import CorruptRecord, StoreError
 from settled.record import Capabilities, Chord, ChordState, Claim, Gone, Meta, Query, Row, Settle, Settled
 from settled.states import FAILURE, READY_STATES
