@@ -171,9 +171,8 @@ class Watcher:
                 yield few
 
     def _seen(self, task_ids: Sequence[str], deadline: float | None) -> Iterator[tuple[str, Answer]]:
-        until = None if deadline is None else max(deadline, time.monotonic() + ONE_LOOK)
         with suppress(StoreUnavailable):
-            yield from self._ready(task_ids, until)
+            yield from self._ready(task_ids, deadline and max(deadline, time.monotonic() + ONE_LOOK))
 
     def future(self, task_id: str) -> asyncio.Future[Answer]:
         """A future of the running loop. Cancelling it lets go of the registration."""
@@ -308,6 +307,7 @@ class Watcher:
 
     def _tell_these(self, task_ids: Sequence[str]) -> None:
         batches: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Answer], Answer]]] = {}
+        woken = False
         try:
             for task_id, outcome in self._ready(task_ids, None):
                 for waiter in self._take(task_id):
@@ -317,9 +317,12 @@ class Watcher:
                         batches.setdefault(deliver.loop, []).append((deliver.future, told))
                     else:
                         deliver_to(waiter, told)
+                        woken = True
         finally:  # also of those that were taken before something went wrong
             for loop, batch in batches.items():
                 hand_over(loop, batch)
+        if woken and not self._waiters:
+            time.sleep(0)  # lets go of the interpreter, for which who was told last would wait
 
     def _take(self, task_id: str) -> Sequence[Waiter]:
         with self._lock:
