@@ -13,6 +13,8 @@ from settled import Executor
 from settled.errors import TaskRevokedError, TimeLimitExceeded
 from settled.executor.attempts import backoff, floor_of, is_finished, next_attempt
 from tests.executor import work
+from tests.executor.conftest import process_pool
+from tests.servers import until
 
 
 def meta(status, attempt=0, result=None):
@@ -68,6 +70,32 @@ def test_failed_calls_are_tried_again_after_a_pause(url, tmp_path, log):
         failing = executor.submit(work.fail, "always")
         assert failing.exception(20).args == ("always",)
         assert work.runs(pauses) == ["0", "1", "0"]
+
+
+@pytest.mark.parametrize(
+    "pool", [lambda: ThreadPoolExecutor(1), process_pool("spawn", 1)], ids=["threads", "processes"]
+)
+def test_a_call_that_is_joined_with_more_retries_has_them(url, gate, log, pool):
+    """Also where the worker has been told of fewer."""
+    with Executor(pool, url) as executor:
+        first = executor.submit(work.fail_once_behind, gate, log)
+        until(lambda: work.runs(log), 20, "the first attempt")
+        second = executor.submit(work.fail_once_behind, gate, log, retries=1)
+        work.open_gate(gate)
+        assert (first.result(20), second.result(20)) == (2, 2)
+        [row] = executor.backend.query()
+        assert (row.state, row.attempt) == ("SUCCESS", 1)
+    assert len(work.runs(log)) == 2
+
+
+def test_a_call_that_is_joined_with_no_more_retries_fails_once(url, gate, log):
+    with Executor(process_pool("spawn", 1), url) as executor:
+        first = executor.submit(work.fail_once_behind, gate, log)
+        until(lambda: work.runs(log), 20, "the first attempt")
+        second = executor.submit(work.fail_once_behind, gate, log)
+        work.open_gate(gate)
+        assert [type(each.exception(20)) for each in (first, second)] == [ConnectionError] * 2
+    assert len(work.runs(log)) == 1
 
 
 def test_an_interrupted_call_is_left_to_be_done_again(url, log):

@@ -74,6 +74,15 @@ def die_once(path):
     return "lived"
 
 
+def fail_once_behind(gate, path):
+    """Fail the first time, when the gate is opened."""
+    logged(path, "run")
+    if len(runs(path)) == 1:
+        pass_gate(gate)
+        raise ConnectionError("run 1")
+    return len(runs(path))
+
+
 def pass_gate(path):
     """Wait until somebody opens the fifo at `path` to write; what was written."""
     return Path(path).read_text()

@@ -7,8 +7,11 @@ from typing import Protocol
 
 from settled.delivery import Waiter
 from settled.errors import ConfigurationError, WorkerLost
+from settled.executor.attempts import attempt_of
 from settled.executor.handles import Handle
 from settled.executor.tasks import Task
+from settled.record import Meta
+from settled.states import FAILURE
 
 
 class Tower(Protocol):
@@ -24,6 +27,7 @@ class Flight:
         "_tower",
         "cancelling",
         "ended",
+        "handed",
         "handles",
         "inner",
         "losses",
@@ -42,6 +46,7 @@ class Flight:
         self.waiter: Waiter | None = None
         self.parked = parked  # not with the pool: it runs elsewhere, or its time has not come
         self.ended = False
+        self.handed = task.retries  # with so many it was handed to the pool
         self.cancelling: Handle[object] | None = None
         self.losses = 0  # workers that died while they ran it
 
@@ -51,6 +56,12 @@ class Flight:
     def running(self) -> bool:
         inner = self.inner
         return inner is not None and inner.running()
+
+    def may_go_on(self, meta: Meta | None) -> bool:
+        """Whether its end as `meta` is a failure for which it has been given more retries since it was handed over."""
+        if meta is None or meta["status"] != FAILURE or self.task.turn == 0:
+            return False
+        return self.task.retries > max(self.handed, attempt_of(meta))
 
     def others(self, handle: Handle[object] | None) -> bool:
         """Whether handles beside this one wait for the call."""

@@ -93,6 +93,7 @@ class Flights:
         task = flight.task
         pool = self._pool.current()
         task.turn += 1
+        flight.handed = task.retries
         task.sealed = isinstance(pool, ProcessPoolExecutor)
         if task.timeout is not None and task.floor == 0 and not isinstance(pool, _TELLS_LIMITS):
             # A time limit in a thread of another process settles the task while the pool runs it.
@@ -111,6 +112,8 @@ class Flights:
             inner.add_done_callback(partial(self._returned, flight, pool))
 
     def _returned(self, flight: Flight, pool: Executor, inner: Future[str]) -> None:
+        if flight.inner is not inner:
+            return  # it was given up, and the call handed over again
         try:
             if inner.cancelled():
                 self._dropped(flight)
@@ -255,7 +258,11 @@ class Flights:
 
     def end(self, flight: Flight, meta: Meta | None = None, *, error: BaseException | None = None) -> None:
         """Tell the handles: the record, or the error, or that they are cancelled. Later calls do nothing."""
-        if not self._register.end(flight):
+        if not self._register.end(flight, meta):
+            if not flight.ended:  # who has joined allows it more attempts than it was handed over with
+                self._unwatch(flight)
+                flight.task.floor = floor_of(meta)
+                self.again(flight)
             return
         if meta is not None:
             value = self._backend.result_of(meta)

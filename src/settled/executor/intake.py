@@ -103,7 +103,7 @@ class Intake:
             handle.fail(found)
         elif isinstance(found, Mapping) and is_finished(found, self.retries(call)):
             handle.settle(found, self.backend.result_of(found))
-        elif not self._register.join(handle):
+        elif not self._register.join(handle, self.retries(call)):
             task = self.task(handle.id, call, group_id, place if group_id is not None else None)
             if isinstance(found, Mapping):
                 task.floor = floor_of(found)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from settled.executor.flight import Flight
 from settled.executor.handles import Handle
+from settled.record import Meta
 
 
 class Register:
@@ -17,15 +18,19 @@ class Register:
         self._flights: dict[str, Flight] = {}
         self._when_empty: Callable[[], None] | None = None
 
-    def join(self, handle: Handle[object]) -> bool:
-        """Have `handle` told of a call that is under way under its id. False if there is none."""
-        with self._changed:
-            return self._join(handle)
+    def join(self, handle: Handle[object], retries: int) -> bool:
+        """Have `handle` told of a call that is under way under its id, and has `retries` at least from here on.
 
-    def _join(self, handle: Handle[object]) -> bool:
+        False if there is none.
+        """
+        with self._changed:
+            return self._join(handle, retries)
+
+    def _join(self, handle: Handle[object], retries: int) -> bool:
         flight = self._flights.get(handle.id)
         if flight is None or flight.ended:
             return False
+        flight.task.retries = max(flight.task.retries, retries)
         flight.handles.append(handle)
         handle.attend(flight)
         return True
@@ -34,7 +39,7 @@ class Register:
         """Enter a flight with its one handle. False if one is under way, which the handle joins instead."""
         [handle] = flight.handles
         with self._changed:
-            if self._join(handle):
+            if self._join(handle, flight.task.retries):
                 return False
             self._flights[handle.id] = flight
             handle.attend(flight)
@@ -55,11 +60,16 @@ class Register:
             flight.parked = False
             return True
 
-    def end(self, flight: Flight) -> bool:
-        """From here on no handle joins. True for the one who is to tell the handles."""
+    def end(self, flight: Flight, meta: Meta | None) -> bool:
+        """From here on no handle joins. True for the one who is to tell the handles.
+
+        False also where `meta` is a failure that one who has joined allows another attempt after.
+        """
         with self._changed:
-            first, flight.ended = not flight.ended, True
-            return first
+            if flight.ended or flight.may_go_on(meta):
+                return False
+            flight.ended = True
+            return True
 
     def remove(self, flight: Flight) -> None:
         """Its handles have been told."""
