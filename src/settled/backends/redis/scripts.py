@@ -10,7 +10,8 @@ from importlib.resources import files
 from settled import chords
 from settled.backends.redis.records import milliseconds
 
-_USES = re.compile(r"-- uses: ([a-z_, ]+)\n")
+_USES = re.compile(r"^-- uses: (.+)$", re.MULTILINE)
+"""Stands where the text of these files is to stand."""
 
 
 class Script:
@@ -30,11 +31,9 @@ class Script:
 @lru_cache
 def script(name: str, publish: str = "PUBLISH") -> Script:
     """The script in `name`.lua. `publish` is the command that tells waiters: SPUBLISH in a cluster."""
-    text = _text(name)
-    uses = _USES.match(text)
-    parts = [_text(each.strip()) for each in uses[1].split(",")] if uses else []
+    text = _USES.sub(lambda uses: "\n".join(map(_text, uses[1].split(", "))), _text(name))
     given = f"local PUBLISH, DONE_LIFE = '{publish}', {milliseconds(chords.DONE_LIFE)}"
-    return Script(name, "\n".join([given, *map(_bare, [*parts, text])]))
+    return Script(name, f"{given}\n{_bare(text)}")
 
 
 def _text(name: str) -> str:

@@ -202,8 +202,8 @@ end
 -- returns 1 if the claim is held, else 0.
 local function conclude(chord, barrier, token, lease)
   if barrier.changed then
-    redis.call('HSET', chord.own, 'counted', barrier.counted, 'failed', barrier.failed)
-    if barrier.shared then redis.call('HSET', chord.own, 'adopted', barrier.adopted) end
+    local adopted = barrier.shared and {'adopted', barrier.adopted} or {}
+    redis.call('HSET', chord.own, 'counted', barrier.counted, 'failed', barrier.failed, unpack(adopted))
   end
   if not is_complete(chord, barrier) then
     if barrier.reopened then
