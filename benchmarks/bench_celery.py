@@ -15,6 +15,7 @@ from celery.backends.base import Backend
 from celery.result import AsyncResult, GroupResult
 
 from benchmarks import celery_processes, celery_worker
+from benchmarks.awake import awake
 from benchmarks.bare import VALUES
 from benchmarks.bench_import import cost_of
 from benchmarks.pairs import Pair, at_most, folder, paired, quantile, summary, timed
@@ -33,7 +34,7 @@ VALUE = VALUES["nested dict"]
 def run(once: bool) -> list[Row]:
     warnings.filterwarnings("ignore", category=DeprecationWarning, module="redis|celery")
     rounds, count, many = (1, 100, 500) if once else (11, COUNT, MANY)
-    with Server.start("redis7") as server, apps(server.url, "settled+") as (ours, celerys):
+    with awake(), Server.start("redis7") as server, apps(server.url, "settled+") as (ours, celerys):
         rows = [
             _store(ours, celerys, rounds, count),
             _life(ours, celerys, rounds, count),
