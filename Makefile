@@ -23,7 +23,7 @@ demo: $(RUN) ## Survey the standard library; BACKEND=URL chooses another store
 celery-demo: $(RUN) ## A Celery app on settled, broker and worker included; BACKEND=settled+URL chooses another store
 	@$(BIN)/python examples/celery_app/run.py $(if $(BACKEND),--backend '$(BACKEND)')
 
-servers: $(DEV) ## Install the Redis and Valkey servers that tests and benchmarks run, where they are missing
+servers: $(DEV) ## Install the servers that tests and benchmarks run, where they are missing
 	@$(BIN)/python -m tests.servers
 
 test: servers ## Run the whole suite; TESTFLAGS='-k chord' runs a part of it

@@ -1,18 +1,22 @@
 """Fills a store through Celery's own backend, and writes down what Celery reads from it.
 
     python celery_stores.py KIND URL OUT [serializer=NAME] [compression=NAME] [extended=1] [prefix=TEXT]
-                            [tables=TASK,GROUP] [expires=S] [count=N]
+                            [tables=TASK,GROUP] [schema=NAME] [expires=S] [count=N] [timezone=NAME] [use_tz=]
 
-KIND is redis, file, db or django. OUT is a pickle of `{"tasks": {id: record}, "groups": {id: members}}`.
+KIND is redis, file, db or django, and URL then that of Django's database. OUT is a pickle of
+`{"tasks": {id: record}, "groups": {id: members}}`.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
 import sys
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from time import tzset
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from celery import Celery
@@ -82,6 +86,8 @@ def fill(app):
     for number, (name, value) in enumerate(PLAIN.items()):
         if name == "tagged" and app.conf.result_serializer == "msgpack":
             continue  # it has no form for these
+        if name == "large" and "mysql" in app.conf.result_backend:
+            value = value[:50_000]  # Celery's columns hold 64 KB there
         put(f"value-{name}", value, "SUCCESS", request=request(app, number))
     put("bare", {"no": "request"}, "SUCCESS")
     put("started", {"pid": 7, "hostname": "host"}, "STARTED", request=request(app, 1))
@@ -135,15 +141,32 @@ def seen(app, task_id):
     return meta
 
 
-def django_app(path):
+def django_database(url):
+    """A database's URL as Django's settings have it."""
+    parts = urlsplit(url)
+    engine = parts.scheme.partition("+")[0]
+    return {
+        "ENGINE": f"django.db.backends.{'sqlite3' if engine == 'sqlite' else engine}",
+        "NAME": parts.path[1:],
+        "USER": parts.username,
+        "PASSWORD": parts.password,
+        "HOST": parts.hostname,
+        "PORT": parts.port,
+    }
+
+
+def django_app(url, timezone, use_tz):
     import django
     from django.conf import settings
 
     settings.configure(
         INSTALLED_APPS=["django_celery_results"],
-        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": path}},
-        USE_TZ=True,
+        DATABASES={"default": django_database(url)},
+        TIME_ZONE=timezone,
+        USE_TZ=use_tz,
     )
+    os.environ["TZ"] = timezone  # as Django does with settings that are a module
+    tzset()
     django.setup()
     from django.core.management import call_command
 
@@ -153,7 +176,10 @@ def django_app(path):
 
 def main(kind, url, out, *options):
     given = dict(option.split("=", 1) for option in options)
-    app = Celery("stores", broker="memory://", backend=django_app(url) if kind == "django" else url)
+    timezone = given.get("timezone", "UTC")
+    if kind == "django":
+        url = django_app(url, timezone, bool(given.get("use_tz", "yes")))
+    app = Celery("stores", broker="memory://", backend=url)
     app.conf.update(
         result_serializer=given.get("serializer", "json"),
         accept_content=["json", "msgpack", "pickle"],
@@ -161,12 +187,15 @@ def main(kind, url, out, *options):
         result_compression=given.get("compression"),
         result_expires=int(given.get("expires", 3600)),
         task_track_started=True,
+        timezone=timezone,
     )
     if "prefix" in given:
         app.conf.result_backend_transport_options = {"global_keyprefix": given["prefix"]}
     if "tables" in given:
         task, group = given["tables"].split(",")
         app.conf.database_table_names = {"task": task, "group": group}
+    if "schema" in given:
+        app.conf.database_table_schemas = {"task": given["schema"], "group": given["schema"]}
     ids = many(app, int(given["count"])) if "count" in given else fill(app)
     groups = (
         {}

@@ -15,6 +15,8 @@ import pytest
 
 from settled.cli import main as command
 
+pytest.register_assert_rewrite("tests.cli.filling")
+
 COMMAND = [sys.executable, "-m", "settled"]
 
 CALLS = """

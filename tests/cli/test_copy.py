@@ -8,7 +8,6 @@ import json
 import os
 import pickle
 import pty
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -16,29 +15,26 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 import settled
-from settled.backends.base import BaseBackend, KeyValueStoreBackend
+from settled.backends.base import KeyValueStoreBackend
 from settled.cli.landing import Fate, Landing, Tally
 from settled.cli.sources.form import Stored
 from settled.record import Capabilities
-from settled.states import EXCEPTION_STATES, READY_STATES
 from settled.testing.app import RecordingApp
-from tests.servers import Sentinels, Server, until
-
-WRITER = Path(__file__).with_name("celery_stores.py")
-ACCEPT = ["json", "msgpack", "pickle"]
-
-
-class Filled(NamedTuple):
-    """A store that Celery filled: its URL for the command, and what Celery reads."""
-
-    url: str
-    tasks: dict[str, dict[str, object]]
-    groups: dict[str, object]
+from tests.cli.filling import (
+    WRITER,
+    Filled,
+    as_utc,
+    assert_copied,
+    assert_interrupted_and_gone_on,
+    fill,
+    fill_kind,
+    opened,
+)
+from tests.servers import Sentinels, Server
 
 
 @pytest.fixture(scope="module")
@@ -53,32 +49,6 @@ def redis(server: Server) -> Server:
     return server
 
 
-def fill(kind: str, folder: Path, url: str, **options: object) -> Filled:
-    """Have Celery fill a store, in a process of its own."""
-    out = folder / "seen.pickle"
-    given = [f"{name}={value}" for name, value in options.items()]
-    done = subprocess.run(
-        [sys.executable, str(WRITER), kind, url, str(out), *given], cwd=folder, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(WRITER.parent))
-        seen = pickle.loads(out.read_bytes())
-    return Filled(f"django+sqlite:///{url}" if kind == "django" else url, seen["tasks"], seen["groups"])
-
-
-def fill_kind(kind: str, folder: Path, **options: object) -> Filled:
-    """The same for a store of files in `folder`."""
-    if kind == "file":
-        (folder / "results").mkdir()
-    where = {
-        "file": f"file://{folder}/results",
-        "db": f"db+sqlite:///{folder}/results.db",
-        "django": f"{folder}/django.db",
-    }
-    return fill(kind, folder, where[kind], **options)
-
-
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Filled]:
     """Stores of files, each made once: they are only read."""
@@ -91,50 +61,6 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Filled]:
         return made[key]
 
     return get
-
-
-def opened(url: str) -> BaseBackend:
-    return settled.connect(url, result_accept_content=ACCEPT, result_expires=0)
-
-
-def said(backend: BaseBackend, meta: dict[str, object]) -> object:
-    """A stored result, an exception by the name of its class and its arguments."""
-    if meta["status"] not in EXCEPTION_STATES:
-        return meta["result"]
-    error = backend.exception_to_python(meta["result"])
-    name = getattr(error, "exc_type", type(error).__name__)
-    return name, [str(each) for each in getattr(error, "exc_args", error.args)]
-
-
-def as_utc(value: object) -> datetime | None:
-    if value is None:
-        return None
-    found = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def assert_copied(filled: Filled, backend: BaseBackend, skip: frozenset[str] = frozenset()) -> None:
-    """Every record and group of the source, value by value."""
-    for task_id, wanted in filled.tasks.items():
-        if task_id in skip:
-            continue
-        got = backend.get_task_meta(task_id, cache=False)
-        assert got["status"] == wanted["status"], task_id
-        assert said(backend, got) == wanted["result"], task_id
-        assert got["traceback"] == wanted["traceback"], task_id
-        assert as_json(got["children"] or []) == as_json(wanted["children"] or []), task_id
-        done = as_utc(wanted["date_done"]) if wanted["status"] in READY_STATES else None
-        assert as_utc(got["date_done"]) == done, task_id
-        for field in ("args", "kwargs", "worker", "retries", "queue", "group_id", "parent_id", "who"):
-            if wanted.get(field) is not None:
-                assert got[field] == wanted[field], (task_id, field)
-        assert got.get("name") == (wanted.get("name") or wanted.get("task_name")), task_id
-    for group_id, form in filled.groups.items():
-        assert backend.restore_group(group_id).as_tuple() == form
-
-
-def as_json(form: object) -> object:
-    return [*map(as_json, form)] if isinstance(form, (list, tuple)) else form
 
 
 # -- what is copied --------------------------------------------------------------------------------
@@ -563,22 +489,7 @@ def test_what_the_target_has_stays_where_it_is_as_far_or_further(main, folder, t
 
 def test_an_interrupted_copy_goes_on_where_it_was(main, start, folder, tmp_path):
     source = fill_kind("file", tmp_path, count=3000)
-    copying = start("copy", source.url, "sqlite:///copied.db")
-
-    def has_begun() -> bool:
-        if not Path("copied.db").exists():
-            return False
-        with opened("sqlite:///copied.db") as backend:
-            return next(backend.query(), None) is not None
-
-    until(has_begun, 30, "the first record")
-    copying.send_signal(signal.SIGINT)
-    assert copying.wait(60) == 130
-    assert "interrupted; " in (said := copying.stderr.read())
-    assert "Traceback" not in said
-    ran = json.loads(main("copy", source.url, "sqlite:///copied.db", "--json").stdout)
-    assert ran["copied"]["results"] + ran["there"]["results"] == 3000
-    assert 0 < ran["there"]["results"] < 3000
+    assert_interrupted_and_gone_on(start, main, source.url, 3000)
     with opened("sqlite:///copied.db") as backend:
         assert_copied(source, backend)
 

@@ -23,8 +23,13 @@ VALKEY_WHEEL = (
 KINDS = ("redis7", "redis", "valkey")
 """Debian's Redis 7, the newest Redis, the newest Valkey."""
 
-VERSIONS = {"redis7": "7.", "redis": REDIS, "valkey": VALKEY}
-"""How the version of each begins."""
+DATABASES = ("postgresql", "mariadb")
+"""Those that Debian has, whichever its release is."""
+
+VERSIONS = {"redis7": "7.", "redis": REDIS, "valkey": VALKEY, "postgresql": "", "mariadb": ""}
+"""How the version of each begins; any will do where nothing is said."""
+
+_VERSION = re.compile(r"\bv=(\S+)|\(PostgreSQL\) ([\d.]+)|\bVer ([\d.]+)-MariaDB")
 
 
 class MissingServer(RuntimeError):
@@ -46,7 +51,17 @@ def candidates(kind: str) -> list[Path]:
     """Where the program of this kind may be."""
     if kind == "redis7":
         return [Path(found) for found in (shutil.which("redis-server"), "/usr/bin/redis-server") if found]
+    if kind == "postgresql":  # Debian leaves it out of PATH
+        return sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=_major, reverse=True)
+    if kind == "mariadb":
+        if not shutil.which("my_print_defaults"):  # of another package, and needed to make the server's files
+            return []
+        return [Path(found) for found in (shutil.which("mariadbd"), "/usr/sbin/mariadbd") if found]
     return [home(kind) / f"{kind}-server"]
+
+
+def _major(program: Path) -> float:
+    return float(program.parents[1].name)
 
 
 def find(kind: str) -> Path | None:
@@ -59,13 +74,16 @@ def find(kind: str) -> Path | None:
 
 def path_of(kind: str) -> Path:
     """The program of this kind; raises `MissingServer` if it is not installed."""
-    if kind not in KINDS:
-        raise ValueError(f"no such kind of server: {kind}; there are: {', '.join(KINDS)}")
+    if kind not in VERSIONS:
+        raise ValueError(f"no such kind of server: {kind}; there are: {', '.join(VERSIONS)}")
     if found := find(kind):
         return found
-    raise MissingServer(
-        f"no {kind} server {VERSIONS[kind]}* on this machine, but {seen(kind)}: run `make servers`"
-    )
+    raise MissingServer(f"no {wanted(kind)} on this machine, but {seen(kind)}: run `make servers`")
+
+
+def wanted(kind: str) -> str:
+    """The server of this kind in words, with the version if that matters."""
+    return f"{kind} server {VERSIONS[kind]}*" if VERSIONS[kind] else f"{kind} server"
 
 
 def seen(kind: str) -> str:
@@ -78,7 +96,7 @@ def seen(kind: str) -> str:
 def version(program: Path) -> str:
     """What a server's program says of itself, like 7.0.15."""
     said = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=True).stdout
-    found = re.search(r"\bv=(\S+)", said)
+    found = _VERSION.search(said)
     if found is None:
-        raise MissingServer(f"{program} is no server of Redis or Valkey; it says: {said.strip()}")
-    return found[1]
+        raise MissingServer(f"{program} is no server of {', '.join(VERSIONS)}; it says: {said.strip()}")
+    return str(found[found.lastindex or 0])

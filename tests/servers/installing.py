@@ -17,13 +17,13 @@ from tests.servers.binaries import (
     REDIS_SOURCE,
     VALKEY,
     VALKEY_WHEEL,
-    VERSIONS,
     MissingServer,
     cache,
     find,
     home,
     path_of,
     seen,
+    wanted,
 )
 
 # What a Redis that speaks TLS is built and tried with: programs and headers, and the Debian packages they are in.
@@ -38,6 +38,8 @@ STEPS = {
     "redis7": "installing Debian's redis-server",
     "redis": f"building Redis {REDIS} from its source, which takes about a minute",
     "valkey": f"unpacking Valkey {VALKEY} from its wheel",
+    "postgresql": "installing Debian's postgresql",
+    "mariadb": "installing Debian's mariadb-server-core and mariadb-client-core",
 }
 """What is done for each kind, to be told to who waits for it."""
 
@@ -47,12 +49,20 @@ def install(kind: str) -> Path:
     if find(kind) is None:
         _INSTALLERS[kind]()
         if find(kind) is None:
-            raise MissingServer(f"{STEPS[kind]} brought no version {VERSIONS[kind]}*, but {seen(kind)}")
+            raise MissingServer(f"{STEPS[kind]} brought no {wanted(kind)}, but {seen(kind)}")
     return path_of(kind)
 
 
 def _install_redis7() -> None:
     _apt_install(["redis-server"])
+
+
+def _install_postgresql() -> None:
+    _apt_install(["postgresql"])
+
+
+def _install_mariadb() -> None:
+    _apt_install(["mariadb-server-core", "mariadb-client-core"])  # the programs alone, without a service
 
 
 def _build_redis() -> None:
@@ -102,6 +112,8 @@ _INSTALLERS: dict[str, Callable[[], None]] = {
     "redis7": _install_redis7,
     "redis": _build_redis,
     "valkey": _install_valkey,
+    "postgresql": _install_postgresql,
+    "mariadb": _install_mariadb,
 }
 
 

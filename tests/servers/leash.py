@@ -12,17 +12,23 @@ GATE = 'read -r _ && exec "$@" </dev/null'
 
 # The kernel closes the pipe when its owner ends, in whatever way: the read fails. A line says that all is well.
 # (A death signal would come when the starting *thread* ends.)
-WATCH = 'read -r _ || { kill -KILL "$1"; [ -z "$2" ] || rm -rf -- "$2"; }'
+WATCH = 'read -r _ || { kill -"$1" "$2"; [ -z "$3" ] || rm -rf -- "$3"; }'
 
 
 class Leashed:
     """A running program, in a session of its own: a Ctrl-C for the suite does not reach it.
 
-    What it prints goes to the file `output`. When this process dies it is killed, and `litter` deleted.
+    What it prints goes to the file `output`. When this process dies it is killed by `last`, and `litter` deleted.
     """
 
     def __init__(
-        self, command: Sequence[str], *, env: Mapping[str, str], output: Path, litter: Path | None = None
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        output: Path,
+        litter: Path | None = None,
+        last: signal.Signals = signal.SIGKILL,
     ) -> None:
         with output.open("ab") as printed:
             self._program = subprocess.Popen(
@@ -35,7 +41,7 @@ class Leashed:
             )
         self.pid = self._program.pid
         self._watcher = subprocess.Popen(
-            ["sh", "-c", WATCH, "sh", str(self.pid), str(litter or "")],
+            ["sh", "-c", WATCH, "sh", last.name.removeprefix("SIG"), str(self.pid), str(litter or "")],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 import threading
 
-from tests.servers import Server
+from tests.servers import DATABASES, Database, Server
 
 
-def main() -> None:
-    servers: list[Server] = []
-    thread = threading.Thread(target=lambda: servers.append(Server.start()))
+def main(kind: str) -> None:
+    start = Database.start if kind in DATABASES else Server.start
+    servers: list[Server | Database] = []
+    thread = threading.Thread(target=lambda: servers.append(start(kind)))
     thread.start()
     thread.join()
     [server] = servers
@@ -20,4 +22,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

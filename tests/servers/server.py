@@ -8,10 +8,10 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from tests.servers.binaries import path_of
 from tests.servers.certificate import Certificate
@@ -42,6 +42,42 @@ def client_errors() -> tuple[type[Exception], ...]:
     from redis.exceptions import RedisError
 
     return (RedisError,)
+
+
+class Startable(Protocol):
+    """A server that does not run yet, on a port of its own."""
+
+    def launch(self) -> None: ...
+
+    def ready(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+S = TypeVar("S", bound=Startable)
+
+
+def started(make: Callable[[], S]) -> S:
+    """A server that answers: made anew as long as another program has taken its port."""
+    for _ in range(STARTS):
+        server = make()
+        try:
+            server.launch()
+            server.ready()
+        except PortTaken:
+            server.stop()
+        except BaseException:
+            server.stop()
+            raise
+        else:
+            return server
+    raise PortTaken(f"{STARTS} ports in a row were taken by other programs before a server had them")
+
+
+def failure(server: object, said: str) -> ServerFailed:
+    """Why a server ended at its start, from what it said."""
+    kind = PortTaken if "Address already in use" in said else ServerFailed
+    return kind(f"{server} ended at its start:\n{said[-2000:]}")
 
 
 class Server:
@@ -98,21 +134,7 @@ class Server:
         its own; `clock` has it follow one that others follow too. `tls` makes it speak TLS on `tls_port` as well.
         Raises `ServerFailed` with what the server said.
         """
-        for _ in range(STARTS):
-            server = cls(kind, folder=folder, skewed=skewed, clock=clock, options=options, tls=tls)
-            try:
-                server.launch()
-                server.ready()
-            except PortTaken:
-                server.stop()
-            except BaseException:
-                server.stop()
-                raise
-            else:
-                return server
-        raise PortTaken(
-            f"{STARTS} ports in a row were taken by other programs before a {kind} server had them"
-        )
+        return started(lambda: cls(kind, folder=folder, skewed=skewed, clock=clock, options=options, tls=tls))
 
     # -- where it is -------------------------------------------------------------------------
 
@@ -280,8 +302,7 @@ class Server:
 
     def _failure(self) -> ServerFailed:
         said = "\n".join(path.read_text(errors="replace") for path in self._said if path.exists())
-        kind = PortTaken if "Address already in use" in said else ServerFailed
-        return kind(f"{self} ended at its start:\n{said[-2000:]}")
+        return failure(self, said)
 
     def _time(self) -> float:
         """What it takes the time to be: any time, while it does not run."""

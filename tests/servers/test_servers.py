@@ -13,7 +13,17 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.servers import KINDS, Certificate, Clock, MissingServer, Server, ServerFailed, TimedOut, until
+from tests.servers import (
+    DATABASES,
+    KINDS,
+    Certificate,
+    Clock,
+    MissingServer,
+    Server,
+    ServerFailed,
+    TimedOut,
+    until,
+)
 from tests.servers.binaries import path_of
 from tests.servers.installing import install
 from tests.servers.port import Port
@@ -139,8 +149,9 @@ def test_a_paused_server_keeps_its_connections_and_answers_when_it_is_resumed():
     assert not server.running()
 
 
-def test_a_server_dies_with_the_process_that_started_it():
-    command = [sys.executable, "-m", "tests.servers.orphan"]
+@pytest.mark.parametrize("kind", ["redis7", *DATABASES])
+def test_a_server_dies_with_the_process_that_started_it(kind):
+    command = [sys.executable, "-m", "tests.servers.orphan", kind]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
         port, folder = json.loads(program.stdout.readline())
@@ -257,9 +268,9 @@ def test_setting_up_says_what_is_there():
     )
     assert done.stderr == ""
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert [line[0] for line in lines] == list(KINDS)
-    assert [Path(line[2]) for line in lines] == [path_of(kind) for kind in KINDS]
-    assert [line[1].split(".")[0] for line in lines] == ["7", "8", "9"]
+    assert [line[0] for line in lines] == [*KINDS, *DATABASES]
+    assert [Path(line[2]) for line in lines] == [path_of(kind) for kind in (*KINDS, *DATABASES)]
+    assert [line[1].split(".")[0] for line in lines][:3] == ["7", "8", "9"]
 
 
 def test_setting_up_loads_no_client_library():
@@ -267,14 +278,14 @@ def test_setting_up_loads_no_client_library():
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert {"redis", "hiredis", "valkey"}.isdisjoint(done.stdout.split())
+    assert {"redis", "hiredis", "valkey", "psycopg", "pymysql"}.isdisjoint(done.stdout.split())
 
 
 def test_a_missing_program_is_a_failure_that_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(MissingServer, match="make servers"):
         Server.start("valkey")
-    with pytest.raises(ValueError, match="redis7, redis, valkey"):
+    with pytest.raises(ValueError, match="redis7, redis, valkey, postgresql, mariadb"):
         Server.start("memcached")
 
 

@@ -90,7 +90,14 @@ def _of_database(url: str, inner: str, outer: str, options: Options) -> Source:
     except ImportError as exc:
         raise ConfigurationError(f"{shown} needs SQLAlchemy: pip install sqlalchemy") from exc
     kind = DatabaseSource if outer == "db" else DjangoSource
-    return kind(Database(inner, shown), options)
+    return kind(Database(_as_sqlalchemy_has_it(inner), shown), options)
+
+
+def _as_sqlalchemy_has_it(url: str) -> str:
+    """The URL with PostgreSQL by the only name that SQLAlchemy knows it by."""
+    scheme, _, rest = url.partition("://")
+    name, plus, driver = scheme.partition("+")
+    return f"postgresql{plus}{driver}://{rest}" if name == "postgres" else url
 
 
 def _hint(scheme: str) -> str:

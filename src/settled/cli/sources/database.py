@@ -18,6 +18,8 @@ GROUPS = "celery_tasksetmeta"
 _TASK_COLUMNS = ("id", "task_id", "status", "result", "date_done", "traceback")
 _LATER_COLUMNS = ("children", "name", "args", "kwargs", "worker", "retries", "queue", "stamps")
 _GROUP_COLUMNS = ("id", "taskset_id", "result")
+_LOCAL = frozenset({"date_done"})
+"""Celery writes dates with an offset into a column that has none."""
 
 
 class DatabaseSource:
@@ -47,7 +49,7 @@ class DatabaseSource:
                 "database_table_names gives with --task-table"
             )
         wanted = [*_TASK_COLUMNS, *(name for name in _LATER_COLUMNS if name in held)]
-        for page in self._database.pages(self._tasks, wanted):
+        for page in self._database.pages(self._tasks, wanted, _LOCAL):
             yield [self._task(row) for row in page]
         if self._database.columns(self._groups) >= {*_GROUP_COLUMNS}:
             for page in self._database.pages(self._groups, _GROUP_COLUMNS):

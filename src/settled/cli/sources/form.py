@@ -147,14 +147,15 @@ def _stood_for(error: BaseException, original: str) -> dict[str, object]:
 
 
 def moment(value: object) -> datetime | None:
-    """A column's point in time; one without an offset is UTC. DecodeError if it is none."""
+    """A column's point in time, in UTC, as which one without an offset is taken. DecodeError if it is none."""
     if value is None:
         return None
     try:
         found = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    except ValueError as exc:
+        # An offset may be that of a database's session, which says nothing of the task.
+        return found.astimezone(UTC) if found.tzinfo is not None else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError) as exc:
         raise DecodeError(f"{value!r:.80} is no date") from exc
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def iso(value: object) -> str | None:
