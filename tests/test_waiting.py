@@ -38,7 +38,7 @@ class Store:
         self.after: Callable[[], None] = lambda: None
         self._changed = threading.Condition()
 
-    def ready(self, task_ids: Sequence[str], deadline: float | None = None) -> Iterable[tuple[str, Answer]]:
+    def ready(self, task_ids: Sequence[str], deadline: float | None = None) -> list[dict[str, Answer]]:
         self.before()
         if self.fault is not None:
             with self._changed:
@@ -50,7 +50,7 @@ class Store:
         with self._changed:
             self.looks.append(tuple(task_ids))
             self._changed.notify_all()
-        return found.items()
+        return [found]
 
     def settle(self, task_id: str) -> None:
         self.answers[task_id] = {"status": "SUCCESS", "task_id": task_id}

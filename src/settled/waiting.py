@@ -51,13 +51,13 @@ class Watcher:
 
     Args:
         ready: reads these ids, by the deadline given if one is, and yields what is ready (or hopeless)
-            among them with its id, once. Raises StoreUnavailable while the store cannot be reached.
+            among them, by id, `HANDED_ON` at a time. Raises StoreUnavailable while the store cannot be reached.
         listen: makes the engine's listener, or None where every settle is made in this process.
     """
 
     def __init__(
         self,
-        ready: Callable[[Sequence[str], float | None], Iterable[tuple[str, Answer]]],
+        ready: Callable[[Sequence[str], float | None], Iterable[Mapping[str, Answer]]],
         listen: Callable[[], Listening] | None,
     ) -> None:
         self._ready = ready
@@ -159,18 +159,17 @@ class Watcher:
 
         A store that does not answer is waited for until `deadline`, or for `ONE_LOOK` if that is later.
         """
-        return dict(self._seen(task_ids, deadline))
+        return {each: answer for found in self._seen(task_ids, deadline) for each, answer in found.items()}
 
     def looks(
         self, task_ids: Sequence[str], deadline: float | None = None
-    ) -> Iterator[Sequence[tuple[str, Answer]]]:
+    ) -> Iterator[Iterable[tuple[str, Answer]]]:
         """`look` at any number of ids: read in batches, and handed on by few at a time."""
         for start in range(0, len(task_ids), READ_BATCH):
-            seen = self._seen(task_ids[start : start + READ_BATCH], deadline)
-            while few := list(itertools.islice(seen, HANDED_ON)):
-                yield few
+            for found in self._seen(task_ids[start : start + READ_BATCH], deadline):
+                yield found.items()
 
-    def _seen(self, task_ids: Sequence[str], deadline: float | None) -> Iterator[tuple[str, Answer]]:
+    def _seen(self, task_ids: Sequence[str], deadline: float | None) -> Iterator[Mapping[str, Answer]]:
         with suppress(StoreUnavailable):
             yield from self._ready(task_ids, deadline and max(deadline, time.monotonic() + ONE_LOOK))
 
@@ -309,7 +308,8 @@ class Watcher:
         batches: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Answer], Answer]]] = {}
         woken = False
         try:
-            for task_id, outcome in self._ready(task_ids, None):
+            found = (pair for few in self._ready(task_ids, None) for pair in few.items())
+            for task_id, outcome in found:
                 for waiter in self._take(task_id):
                     told = outcome if isinstance(outcome, SettledError) else dict(outcome)
                     deliver = waiter.deliver

@@ -355,18 +355,18 @@ class NamelessDamage(MemoryBackend):
 @breaks("damage.a_waiter_is_told_of_damage", "damage.damage_during_the_wait_is_told")
 class DamageIsPending(MemoryBackend):
     def _ready(self, task_ids, deadline=None):
-        found = super()._ready(task_ids, deadline)
-        return (pair for pair in found if not isinstance(pair[1], DecodeError))
+        for found in super()._ready(task_ids, deadline):
+            yield {each: answer for each, answer in found.items() if not isinstance(answer, DecodeError)}
 
 
 @breaks("damage.damage_spoils_only_itself")
 class DamageStopsTheLook(MemoryBackend):
     def _ready(self, task_ids, deadline=None):
-        found = list(super()._ready(task_ids, deadline))
-        for _, answer in found:
-            if isinstance(answer, DecodeError):
-                raise answer
-        return found
+        for found in super()._ready(task_ids, deadline):
+            for answer in found.values():
+                if isinstance(answer, DecodeError):
+                    raise answer
+            yield found
 
 
 @breaks("damage.damage_can_be_forgotten")

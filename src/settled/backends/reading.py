@@ -36,7 +36,7 @@ from settled.record import (
     pending_meta,
 )
 from settled.url import Location, parse, read_options
-from settled.waiting import READ_BATCH, Watcher
+from settled.waiting import HANDED_ON, READ_BATCH, Watcher
 
 DEFAULT_EXPIRES = 24 * 3600.0
 
@@ -311,25 +311,31 @@ class Reader(Engine):
             return None
         return self.do_listen if self.capabilities.push else Polling
 
-    def _ready(self, task_ids: Sequence[str], deadline: float | None = None) -> Iterator[tuple[str, Answer]]:
-        """What is ready among these ids. One try: the watcher has its own way with an outage."""
+    def _ready(self, task_ids: Sequence[str], deadline: float | None = None) -> Iterator[dict[str, Answer]]:
+        """What is ready among these ids, few at a time. One try: the watcher has its own way with an outage."""
         self.check_fork()
         if deadline is None:
             payloads = self.do_read(task_ids)
         else:
             with self.within(deadline):
                 payloads = self.do_read(task_ids)
+        found: dict[str, Answer] = {}
         for task_id, payload in payloads.items():
+            if len(found) == HANDED_ON:
+                yield found
+                found = {}
             if isinstance(payload, Gone):
-                yield task_id, _gone(task_id, payload)
+                found[task_id] = _gone(task_id, payload)
                 continue
             try:
                 meta = self.read_meta(task_id, payload)
             except DecodeError as exc:
-                yield task_id, exc
+                found[task_id] = exc
             else:
                 if is_ready(meta):
-                    yield task_id, meta
+                    found[task_id] = meta
+        if found:
+            yield found
 
     def get_many(
         self,
