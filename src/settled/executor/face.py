@@ -48,7 +48,8 @@ class Executor(concurrent.futures.Executor):
             is left as it is; when it breaks, the calls that were with it fail with WorkerLost.
         backend: a URL, a backend or an App. With a pool of processes, one that processes share.
         idempotent: False gives calls without `key=` a fresh id each: nothing is found again.
-        retries: how often a call that raised is tried again, by default.
+        retries: how often a call that raised is tried again, by default. Of a call that is submitted
+            again while it is under way the larger number counts.
         lease: seconds after which a call whose process died may be run by another. A process that
             lives extends its leases every third of that.
         backoff: seconds to pause after attempt 0, 1, ... has failed. Must be picklable for a pool
