@@ -308,16 +308,16 @@ class Watcher:
         batches: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Answer], Answer]]] = {}
         woken = False
         try:
-            found = (pair for few in self._ready(task_ids, None) for pair in few.items())
-            for task_id, outcome in found:
-                for waiter in self._take(task_id):
-                    told = outcome if isinstance(outcome, SettledError) else dict(outcome)
-                    deliver = waiter.deliver
-                    if isinstance(deliver, AsyncDelivery):
-                        batches.setdefault(deliver.loop, []).append((deliver.future, told))
-                    else:
-                        deliver_to(waiter, told)
-                        woken = True
+            for few in self._ready(task_ids, None):
+                for task_id, outcome in few.items():
+                    for waiter in self._take(task_id):
+                        told = outcome if isinstance(outcome, SettledError) else dict(outcome)
+                        deliver = waiter.deliver
+                        if isinstance(deliver, AsyncDelivery):
+                            batches.setdefault(deliver.loop, []).append((deliver.future, told))
+                        else:
+                            deliver_to(waiter, told)
+                            woken = True
         finally:  # also of those that were taken before something went wrong
             for loop, batch in batches.items():
                 hand_over(loop, batch)
