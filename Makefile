@@ -65,7 +65,7 @@ clean: ## Remove the environment and everything built
 
 $(RUN): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[cli,redis,celery]'
+	$(BIN)/python -m pip install --quiet --editable '.[cli,redis,celery]' 'celery[redis]'
 	@touch $@
 
 $(DEV): pyproject.toml
