@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from settled.backends.memory import MemoryBackend
 from settled.errors import ConfigurationError, StoreError, StoreUnavailable, TimeoutError
 from settled.waiting import Watcher
@@ -107,6 +109,12 @@ class AnyTimeout(MemoryBackend):
             return super().wait_for(task_id, timeout, propagate, interval)
         except ConfigurationError:
             return super().wait_for(task_id, 0, propagate, interval)
+
+
+@breaks("waiting.many_that_are_ready_are_had_at_once")
+class StopsAtAHundred(MemoryBackend):
+    def get_many(self, task_ids, timeout=None, **kwargs):
+        return islice(super().get_many(task_ids, timeout, **kwargs), 100)
 
 
 @breaks("waiting.many_have_one_timeout")

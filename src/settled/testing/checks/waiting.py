@@ -152,6 +152,17 @@ def many_come_as_they_are_ready(store: Store) -> None:
 
 
 @check("waiting")
+def many_that_are_ready_are_had_at_once(store: Store) -> None:
+    """Of any number that are ready `get_many` yields each once, with its own record, and waits for nothing."""
+    values = {f"task-{number}": number for number in range(250)}
+    for task_id, value in values.items():
+        store.backend.mark_as_done(task_id, value)
+    found = [(task_id, meta["result"]) for task_id, meta in store.backend.get_many(values, timeout=0)]
+    assert len(found) == len(values)
+    assert dict(found) == values
+
+
+@check("waiting")
 def many_have_one_timeout(store: Store) -> None:
     """`get_many` raises TimeoutError when its timeout has passed, after what was ready."""
     store.backend.mark_as_done("ready", 1)
