@@ -66,7 +66,11 @@ class Register:
         False also where `meta` is a failure that one who has joined allows another attempt after.
         """
         with self._changed:
-            if flight.ended or flight.may_go_on(meta):
+            if flight.ended:
+                return False
+            if flight.may_go_on(meta):
+                # For the one who is told so: to another, at the same time, it is an end.
+                flight.handed, flight.inner = flight.task.retries, None
                 return False
             flight.ended = True
             return True
