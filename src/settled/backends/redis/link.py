@@ -68,11 +68,13 @@ class Link:
             raise
 
     def send(self, packed: bytes, timeout: float) -> None:
-        self._wire.send(packed, timeout if self.deadline is None else self._left(timeout))
+        self._wire.send(packed, self._within(timeout))
 
-    def _left(self, timeout: float) -> float:
-        """Seconds that a step may take which must not go beyond the deadline."""
-        left = min(timeout, (self.deadline or 0.0) - time.monotonic())
+    def _within(self, timeout: float) -> float:
+        """Seconds that a step may take: `timeout`, and not beyond the deadline."""
+        if self.deadline is None:
+            return timeout
+        left = min(timeout, self.deadline - time.monotonic())
         if left <= 0:
             raise TimeoutError("the caller's time is over")
         return left
@@ -88,7 +90,7 @@ class Link:
 
     def feed(self, timeout: float, size: int = _BUFFER) -> int:
         """Read what has come, waiting for it; how many bytes."""
-        data = self._wire.recv(size, timeout if self.deadline is None else self._left(timeout))
+        data = self._wire.recv(size, self._within(timeout))
         if not data:
             raise ConnectionResetError("the server closed the connection")
         self._reader.feed(data)
