@@ -33,8 +33,8 @@ def awake() -> Iterator[None]:
     ]
     try:
         for each in spinning:
-            assert each.stdout is not None
-            each.stdout.readline()
+            if each.stdout is None or not each.stdout.readline():
+                raise RuntimeError("what is to keep a core awake has ended")
         yield
     finally:
         for each in spinning:
