@@ -11,14 +11,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
 from tests.servers.binaries import path_of
 from tests.servers.leash import Leashed
 from tests.servers.port import Port
-from tests.servers.server import PATIENCE, ServerFailed, failure, started
+from tests.servers.server import PATIENCE, ServerFailed, Startable, failure, started
 from tests.servers.until import until
 
 OWNER = "settled"
@@ -42,7 +41,7 @@ READERS = {
 }
 
 
-class Database:
+class Database(Startable):
     """A server of this kind on a port of 127.0.0.1, its files in `folder`, with the users `OWNER` and `READER`.
 
     It dies with this process, however that ends. `start` makes one that answers; `stop` is a must.
@@ -134,14 +133,6 @@ class Database:
             self._process.end(self._last)
         shutil.rmtree(self.folder, ignore_errors=True)
         self._port.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def __repr__(self) -> str:
         return f"<{self.kind} server at 127.0.0.1:{self.port}>"

@@ -8,10 +8,11 @@ import shutil
 import signal
 import socket
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from tests.servers.binaries import path_of
 from tests.servers.certificate import Certificate
@@ -44,14 +45,28 @@ def client_errors() -> tuple[type[Exception], ...]:
     return (RedisError,)
 
 
-class Startable(Protocol):
-    """A server that does not run yet, on a port of its own."""
+class Startable(ABC):
+    """What is started, and stopped at the end of a `with`: a server, or several, each on a port of its own."""
 
-    def launch(self) -> None: ...
+    @abstractmethod
+    def launch(self) -> None:
+        """Run it, without waiting until it answers."""
 
-    def ready(self) -> None: ...
+    @abstractmethod
+    def ready(self) -> None:
+        """Wait until it answers."""
 
-    def stop(self) -> None: ...
+    @abstractmethod
+    def stop(self) -> None:
+        """End it for good, whether or not it runs."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
 
 
 S = TypeVar("S", bound=Startable)
@@ -80,7 +95,7 @@ def failure(server: object, said: str) -> ServerFailed:
     return kind(f"{server} ended at its start:\n{said[-2000:]}")
 
 
-class Server:
+class Server(Startable):
     """A server on a port of 127.0.0.1, its files in `folder`. It dies with this process, however that ends.
 
     It keeps nothing on disk unless the options ask for it. `start` makes one that answers; `stop` is a must.
@@ -251,14 +266,6 @@ class Server:
             self._own_clock.close()
         for port in self._ports:
             port.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def __repr__(self) -> str:
         return f"<{self.kind} server at 127.0.0.1:{self.port}>"

@@ -8,19 +8,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from tests.servers.clock import Clock
 from tests.servers.port import Port
-from tests.servers.server import PATIENCE, STARTS, PortTaken, Server, client_errors
+from tests.servers.server import PATIENCE, Server, Startable, client_errors, started
 from tests.servers.until import until
 
 # Copies begin at once, and no jump of the clock makes a server believe that another one is long silent.
 REPLICATION = {"repl-diskless-sync-delay": "0", "repl-timeout": str(2**31 - 1)}
 
 
-class Topology:
+class Topology(Startable):
     """Servers that start and stop together. `options` are for those that hold data, as for one server."""
 
     def __init__(self, kind: str, skewed: bool, options: Mapping[str, str]) -> None:
@@ -33,24 +32,16 @@ class Topology:
     @classmethod
     def start(cls, kind: str = "redis7", *, skewed: bool = False, options: Mapping[str, str] = {}) -> Self:
         """All of them, ready to be used. `skewed` gives those that hold data one `clock`."""
-        for _ in range(STARTS):
-            topology = cls(kind, skewed, options)
-            try:
-                topology._form()
-            except PortTaken:
-                topology.stop()
-            except BaseException:
-                topology.stop()
-                raise
-            else:
-                return topology
-        raise PortTaken(f"{STARTS} times a port was taken by another program before a server had it")
+        return started(lambda: cls(kind, skewed, options))
 
     @property
     def clock(self) -> Clock:
         """The clock of the servers; only if they were started with one."""
         assert self._clock is not None, "the servers were not started with a clock"
         return self._clock
+
+    def ready(self) -> None:
+        self.wait_ok()
 
     def wait_ok(self, timeout: float = PATIENCE) -> None:
         """Wait until all that are awake agree who is the master of what, and every replica has its copy."""
@@ -62,17 +53,6 @@ class Topology:
         if self._clock is not None:
             self._clock.close()
         shutil.rmtree(self._folder, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def _form(self) -> None:
-        raise NotImplementedError
 
     def _whole(self) -> bool:
         raise NotImplementedError
@@ -99,13 +79,12 @@ class Sentinels(Topology):
 
     name = "settled"
 
-    def _form(self) -> None:
+    def launch(self) -> None:
         master = self._run()
         for _ in range(2):
             self._run(replicaof=f"127.0.0.1 {master.port}")
         self._data = list(self._servers)
         self.sentinels = list(self._sentinels(master.port))
-        self.wait_ok()
 
     def _sentinels(self, master: int) -> Iterator[Server]:
         """They know each other from the start; to find each other would take them seconds."""
@@ -210,7 +189,7 @@ class Cluster(Topology):
     A replica becomes the master 3 to 5 s after its own one died.
     """
 
-    def _form(self) -> None:
+    def launch(self) -> None:
         self._options |= {"cluster-enabled": "yes", "cluster-node-timeout": "2000"}
         self.nodes = [self._run() for _ in range(6)]
         self._migrating: dict[int, tuple[Server, Server]] = {}
@@ -225,7 +204,6 @@ class Cluster(Topology):
         for master, replica in zip(masters, replicas, strict=True):
             until(lambda: self._knows(replica, master), PATIENCE, "a node's meeting another")  # noqa: B023
             replica.ask("CLUSTER", "REPLICATE", self._id(master))
-        self.wait_ok()
 
     @property
     def url(self) -> str:
