@@ -12,6 +12,10 @@ import settled
 from settled import Executor
 from settled.errors import TaskRevokedError, TimeLimitExceeded
 from settled.executor.attempts import backoff, floor_of, is_finished, next_attempt
+from settled.executor.flight import Flight
+from settled.executor.handles import Handle
+from settled.executor.register import Register
+from settled.executor.tasks import Task
 from tests.executor import work
 from tests.executor.conftest import process_pool
 from tests.servers import until
@@ -96,6 +100,19 @@ def test_a_call_that_is_joined_with_no_more_retries_fails_once(url, gate, log):
         work.open_gate(gate)
         assert [type(each.exception(20)) for each in (first, second)] == [ConnectionError] * 2
     assert len(work.runs(log)) == 1
+
+
+def test_of_two_who_report_the_same_failure_one_hands_the_call_over_again():
+    with settled.connect("memory://") as backend:
+        register = Register()
+        task = Task("call", "double", (work.double, (1,), {}), None, retries=0, turn=1)
+        flight = Flight(None, task, Handle("call", backend), parked=False)
+        register.add(flight)
+        register.join(Handle("call", backend), retries=1)
+        failed = meta("FAILURE", 0)
+        assert not register.end(flight, failed)
+        assert not flight.ended
+        assert register.end(flight, failed)
 
 
 def test_an_interrupted_call_is_left_to_be_done_again(url, log):
